@@ -1,0 +1,5 @@
+"""`python -m dohproxy`: the same as the `dohproxy` command."""
+
+from dohproxy.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""Bounded stores of answers, proofs, keys and finished replies. No I/O."""

@@ -1,0 +1,1 @@
+"""The configuration: what a user may write, and the checked, frozen settings that the program uses."""

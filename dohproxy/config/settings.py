@@ -1,0 +1,249 @@
+"""The configuration as the program uses it: checked, complete and frozen. What a user may write is in config/document.py."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from msgspec import Struct
+
+from dohproxy.model import Action, Mode, Name
+
+Network = IPv4Network | IPv6Network
+
+
+class Place(Struct, frozen=True):
+    """Where in the configuration something was written; line 0 where it was not."""
+
+    file: str = ""
+    line: int = 0
+
+
+class Endpoint(Struct, frozen=True):
+    """An IP address as text, without brackets, and a port."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class Listen(Struct, frozen=True):
+    """Where queries are taken, and the limits of doing so (times in seconds, sizes in octets)."""
+
+    udp: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 5300), Endpoint("::1", 5300))
+    tcp: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 5300), Endpoint("::1", 5300))
+    udp_payload_size: int = 1232
+    socket_buffer: int = 4 << 20
+    tcp_idle_timeout: float = 10.0
+    tcp_connections: int = 1000
+    tcp_connections_per_client: int = 100
+    tcp_pipeline: int = 100
+    """Queries of one connection that may be under way at once; reading pauses beyond."""
+    in_flight: int = 4096
+    """Queries under way at once in all; the newest beyond that are shed."""
+    user: str = ""
+    """The user to become once the sockets are bound; "" stays."""
+
+
+class Access(Struct, frozen=True):
+    """Who is served at all."""
+
+    allow: tuple[Network, ...]
+    drop: bool = False
+    """Whether others get silence instead of REFUSED."""
+
+
+class Upstream(Struct, frozen=True):
+    """One resolver that questions are forwarded to."""
+
+    name: str
+    scheme: str
+    """tls | https | udp | tcp"""
+    host: str
+    """As in the URL: a name or an IP address, without brackets."""
+    port: int
+    path: str = "/dns-query"
+    tls_name: str = ""
+    """The name, or IP address, that the certificate must be for; sent as SNI if a name."""
+    ca_file: Path | None = None
+    """PEM; None is the system's authorities."""
+    addresses: tuple[str, ...] = ()
+    """IP addresses to connect to; never empty once checked (from `addresses`, or the host itself)."""
+    method: str = "POST"
+    """Of DoH: POST | GET"""
+    allow_tls12: bool = False
+
+
+class Forwarding(Struct, frozen=True):
+    """Times and limits of asking upstreams (seconds)."""
+
+    timeout: float = 5.0
+    """Of one client query, over all tries."""
+    try_timeout: float = 1.5
+    """Of one try before another upstream is asked as well."""
+    connect_timeout: float = 3.0
+    idle_timeout: float = 30.0
+    connections: int = 4
+    """Per upstream at most."""
+    pipeline: int = 256
+    """Questions on one connection before another is opened."""
+
+
+class Anchor(Struct, frozen=True):
+    """A trust anchor: a DS or DNSKEY record of a zone (RFC 4033 2)."""
+
+    zone: Name
+    rdtype: int
+    rdata: bytes
+
+
+class NegativeAnchor(Struct, frozen=True):
+    """A name at and below which nothing is validated (RFC 7646). `until` is wall time in seconds; None never ends."""
+
+    name: Name
+    until: int | None = None
+    reason: str = ""
+
+
+class Dnssec(Struct, frozen=True):
+    """How answers are validated. `anchors` holds the built-in ones too, where they are used."""
+
+    mode: Mode = Mode.VALIDATE
+    anchors: tuple[Anchor, ...] = ()
+    negative_anchors: tuple[NegativeAnchor, ...] = ()
+    override_time: int | None = None
+    """Wall time, in seconds since 1970, that signature dates are judged at."""
+    nsec3_max_iterations: int = 50
+    signature_skew_min: int = 3600
+    signature_skew_max: int = 86400
+    sha1: bool = True
+    """Whether algorithms 5 and 7 are verified; otherwise they count as unsupported."""
+    rfc5011_state: Path | None = None
+
+
+class Zone(Struct, frozen=True):
+    """Names that go to upstreams of their own (split DNS), and how they are validated."""
+
+    name: Name
+    upstreams: tuple[Upstream, ...]
+    mode: Mode | None = None
+    """None: as everywhere else."""
+    anchors: tuple[Anchor, ...] = ()
+
+
+class PolicyList(Struct, frozen=True):
+    """A file of names and what is done to them."""
+
+    name: str
+    file: Path
+    action: Action
+    addresses: tuple[str, ...] = ()
+    """For SINKHOLE."""
+
+
+class PolicyRule(Struct, frozen=True):
+    """One rule as written in a group: `*.example.com`, `example.com`, `example.com TXT` …"""
+
+    text: str
+    place: Place
+
+
+class PolicyGroup(Struct, frozen=True):
+    """Clients and what they may resolve. The group "default" has everyone that no other group has."""
+
+    name: str
+    clients: tuple[Network, ...] = ()
+    default: Action = Action.ALLOW
+    """ALLOW, or the action for names that no rule allows (configured as `deny` → `deny_action`)."""
+    allow: tuple[PolicyRule, ...] = ()
+    deny: tuple[PolicyRule, ...] = ()
+    deny_action: Action = Action.NXDOMAIN
+    sinkhole: tuple[str, ...] = ()
+    lists: tuple[str, ...] | None = None
+    """Names of lists; None is all of them."""
+    mode: Mode | None = None
+    rebinding: bool = True
+    """Whether private addresses in answers to public names are blocked."""
+    rebinding_allow: tuple[PolicyRule, ...] = ()
+    """Names that may have private addresses."""
+    deny_addresses: tuple[Network, ...] = ()
+    """Answers with an address in one of these are blocked."""
+    place: Place = Place()
+
+
+class Policy(Struct, frozen=True):
+    """All lists and groups; `groups` always has one named "default", the last."""
+
+    lists: tuple[PolicyList, ...] = ()
+    groups: tuple[PolicyGroup, ...] = (PolicyGroup("default"),)
+
+
+class Cache(Struct, frozen=True):
+    """Sizes in octets, times in seconds."""
+
+    size: int = 128 << 20
+    min_ttl: int = 0
+    max_ttl: int = 86400
+    max_negative_ttl: int = 3600
+    failure_ttl: int = 5
+    stale: bool = True
+    stale_max: int = 86400
+    """How long past its TTL an answer may be served when no upstream helps."""
+    stale_after: float = 1.8
+    """How long a client waits for a fresh answer before it gets a stale one (RFC 8767 5)."""
+    prefetch: bool = True
+
+
+class LocalRecord(Struct, frozen=True):
+    """A record of `[local] records`, such as `printer.lan. 300 IN A 192.168.1.9`, in wire form."""
+
+    owner: Name
+    rdtype: int
+    ttl: int
+    rdata: bytes
+
+
+class Local(Struct, frozen=True):
+    """What is answered without asking anyone."""
+
+    special_use_names: bool = True
+    hosts: tuple[Path, ...] = ()
+    records: tuple[LocalRecord, ...] = ()
+
+
+class Log(Struct, frozen=True):
+    """The operational log and the query log, on standard error."""
+
+    format: str = "text"
+    """text | json"""
+    level: str = "info"
+    """debug | info | warning | error"""
+    queries: bool = False
+    clients: str = "full"
+    """full | short (the last octet, or all but the /48, cleared) | none"""
+
+
+class Workers(Struct, frozen=True):
+    """How many processes serve."""
+
+    count: int = 1
+
+
+class Settings(Struct, frozen=True):
+    """The whole configuration."""
+
+    listen: Listen
+    access: Access
+    upstreams: tuple[Upstream, ...]
+    forwarding: Forwarding
+    dnssec: Dnssec
+    zones: tuple[Zone, ...]
+    policy: Policy
+    cache: Cache
+    local: Local
+    log: Log
+    workers: Workers
+    file: str = ""
+    """Where it was read; "" is the built-in default."""

@@ -1,0 +1,1 @@
+"""A small signed DNS tree with encrypted resolvers on loopback: the demonstration, and the tests' fixture."""

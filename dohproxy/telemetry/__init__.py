@@ -1,0 +1,1 @@
+"""What operators are told: logs, the query log, counters."""

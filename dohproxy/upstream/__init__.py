@@ -1,0 +1,1 @@
+"""Resolvers that questions are forwarded to: connections, pools, one transport a file."""
