@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from dohproxy.model import Ede
 
 SERVFAIL, REFUSED = 2, 5
@@ -17,6 +19,34 @@ class MalformedMessage(DohproxyError):
 
 class BadName(DohproxyError, ValueError):
     """A text that is no domain name (RFC 1035 2.3.4)."""
+
+
+class Problem(Struct, frozen=True):
+    """One thing wrong with a configuration: where it stands, what it is, and the way out."""
+
+    file: str
+    line: int
+    """0 where it belongs to no line."""
+    key: str
+    """Such as `upstream[1].url`; "" for the file as a whole."""
+    message: str
+    allowed: str = ""
+    """What may stand there."""
+    nearest: str = ""
+    """The correct key or word that is most like the one written."""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        hints = [f"allowed: {self.allowed}"] * bool(self.allowed) + [f"did you mean {self.nearest}?"] * bool(self.nearest)
+        return ": ".join(part for part in (where, self.key, self.message) if part) + "".join(f"; {hint}" for hint in hints)
+
+
+class ConfigError(DohproxyError):
+    """A configuration that cannot be used, with everything that is wrong with it."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
 
 
 class ResolveError(DohproxyError):

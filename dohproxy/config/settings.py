@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from dohproxy.errors import Problem
 from dohproxy.model import Action, Mode, Name
 
 Network = IPv4Network | IPv6Network
@@ -108,9 +109,11 @@ class NegativeAnchor(Struct, frozen=True):
 
 
 class Dnssec(Struct, frozen=True):
-    """How answers are validated. `anchors` holds the built-in ones too, where they are used."""
+    """How answers are validated. `anchors` are those of the file; the built-in ones join them when the proxy is built."""
 
     mode: Mode = Mode.VALIDATE
+    root_anchors: str = "builtin"
+    """builtin: IANA's, unless `anchors` has some for the root, which then replace them | none: only `anchors`"""
     anchors: tuple[Anchor, ...] = ()
     negative_anchors: tuple[NegativeAnchor, ...] = ()
     override_time: int | None = None
@@ -247,3 +250,5 @@ class Settings(Struct, frozen=True):
     workers: Workers
     file: str = ""
     """Where it was read; "" is the built-in default."""
+    warnings: tuple[Problem, ...] = ()
+    """What is allowed and yet hardly meant."""
