@@ -73,6 +73,10 @@ class UpstreamFailed(ResolveError):
     code = 23
 
 
+class Disconnected(UpstreamFailed):
+    """The connection ended before the answer came: not yet a word against the upstream, ask it once more."""
+
+
 class ValidationFailed(ResolveError):
     """The answer is bogus or indeterminate, or insecure where `require-secure` holds."""
 
