@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from dohproxy.model import Ede
+from dohproxy.model import Ede, Security
 
 SERVFAIL, REFUSED = 2, 5
 
@@ -56,9 +56,13 @@ class ResolveError(DohproxyError):
     code = 0
     """EDE INFO-CODE (RFC 8914 4): 0 is Other Error."""
 
+    security = Security.UNCHECKED
+    """What validation found, where that is the cause."""
+
     @property
-    def ede(self) -> Ede:
-        return Ede(self.code, str(self))
+    def edes(self) -> tuple[Ede, ...]:
+        """What the client is told, the most telling first."""
+        return (Ede(self.code, str(self)),)
 
 
 class NoReachableUpstream(ResolveError):
@@ -80,15 +84,29 @@ class Disconnected(UpstreamFailed):
 class ValidationFailed(ResolveError):
     """The answer is bogus or indeterminate, or insecure where `require-secure` holds."""
 
-    def __init__(self, ede: Ede) -> None:
-        super().__init__(ede.text)
-        self.code = ede.code
+    def __init__(self, ede: tuple[Ede, ...], security: Security) -> None:
+        super().__init__(ede[0].text)
+        self._edes, self.security = ede, security
+
+    @property
+    def edes(self) -> tuple[Ede, ...]:
+        """As validation gave them."""
+        return self._edes
 
 
 class CachedFailure(ResolveError):
-    """This question failed a moment ago (RFC 9520)."""
+    """This question failed a moment ago, by the error given, and is not asked again so soon (RFC 9520)."""
 
     code = 13
+
+    def __init__(self, failure: ResolveError) -> None:
+        super().__init__("a moment ago")
+        self.failure = failure
+
+    @property
+    def edes(self) -> tuple[Ede, ...]:
+        """Why it failed, and that this was not tried again."""
+        return (*self.failure.edes, Ede(self.code, str(self)))
 
 
 class NotReady(ResolveError):

@@ -1,0 +1,253 @@
+"""Where a message becomes a question and an answer becomes a message: the gate, the finished replies, the pipeline.
+
+`recall` is the fast path: it replays what `answer` produced, and decides nothing. Deleting the reply store changes speed
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from dohproxy.cache.replies import ReplyStore
+from dohproxy.config import settings
+from dohproxy.errors import ResolveError
+from dohproxy.model import Action, Answer, Client, Ede, Outcome, Query, Question, RRset, Security, Source, Stage, Transport
+from dohproxy.wire import constants as c
+from dohproxy.wire.peek import key_of, peek_untrusted
+from dohproxy.wire.reply import Reply, compile_reply, error_reply_for, render, shape
+from dohproxy.wire.request import BadRequest, NotARequest, Request, error_reply, parse_request_untrusted
+
+log = logging.getLogger(__name__)
+
+MAX_KNOWN_CLIENTS = 65536
+_STREAM_LIMIT = c.MAX_MESSAGE
+_REFUSED_TYPES = frozenset((c.AXFR, c.IXFR, c.MAILA, c.MAILB, c.TKEY, c.TSIG, c.OPT))
+_MINIMAL_ANY = (b"\x07RFC8482\x00",)
+_MINIMAL_ANY_TTL = 3600
+_SHARE_RECALLED = 0.9
+"""Of a reply's life: then the pipeline is asked again, and prefetches what is still wanted."""
+
+
+class Observer(Protocol):
+    """Who is told what became of a query: logs, counters."""
+
+    def observe(self, outcome: Outcome) -> None:
+        """Take note; must neither block nor raise."""
+        ...
+
+
+class Gate(Protocol):
+    """Who may ask, and in which policy group."""
+
+    def admit(self, host: str) -> str | None:
+        """The group of the client at this address; None if it is not served."""
+        ...
+
+
+class Generation(Struct, frozen=True):
+    """What one configuration made: replaced whole by a reload."""
+
+    pipeline: Stage
+    gate: Gate
+    replies: ReplyStore[Finished]
+    refuse_silently: bool
+    """Whether clients that are not served get silence instead of REFUSED."""
+    payload_size: int
+    """Octets of the largest reply over UDP, and what our OPT records say."""
+    timeout: float
+    """Seconds that a client's query may take."""
+
+
+class Finished(Struct, frozen=True, gc=False):
+    """A reply to be recalled, and what to tell of it."""
+
+    reply: Reply
+    until: float
+    """The monotonic time at which the pipeline is asked again: before the reply expires, so that it can be renewed."""
+    rcode: int
+    security: Security
+    ede: tuple[Ede, ...]
+    upstream: str
+
+
+class Front:
+    """Answers messages. `observers` are told of misses, and of hits too where `tell_hits`."""
+
+    def __init__(
+        self, generation: Generation, observers: Sequence[Observer], now: Callable[[], float], tell_hits: bool = False
+    ) -> None:
+        self._observers, self._now, self._tell_hits = observers, now, tell_hits
+        self.replace(generation)
+
+    def replace(self, generation: Generation) -> None:
+        """Answer by this generation from now on; queries under way end in the one that they began in."""
+        self._generation = generation
+        self._finished = generation.replies.get
+        self._payload_size = generation.payload_size
+        self._groups: dict[str, tuple[str, bytes] | None] = {}
+
+    def _group(self, host: str) -> tuple[str, bytes] | None:
+        """The group of this client, and the prefix of its keys; None if it is not served."""
+        if len(self._groups) >= MAX_KNOWN_CLIENTS:
+            self._groups.clear()
+        name = self._generation.gate.admit(host)
+        found = None if name is None else (name, name.encode() + b"\0")
+        self._groups[host] = found
+        return found
+
+    def recall(self, wire: bytes, host: str, transport: Transport) -> bytes | None:
+        """The finished reply, if one is at hand. No await, no decision."""
+        group = self._groups.get(host)
+        if group is None or len(wire) < 17 or (peeked := peek_untrusted(wire)) is None:
+            return None
+        key, name_end, limit = peeked
+        finished = self._finished(group[1] + key)
+        if finished is None:
+            return None
+        now = self._now()
+        if now >= finished.until:
+            return None
+        limit = min(limit, self._payload_size) if transport is Transport.UDP else _STREAM_LIMIT
+        reply = render(finished.reply, wire[0] << 8 | wire[1], wire[c.HEADER_SIZE : name_end], now, limit)
+        if self._tell_hits:
+            self._tell_hit(wire, Client(host, transport, group[0]), finished, len(reply))
+        return reply
+
+    async def answer(self, wire: bytes, host: str, transport: Transport) -> bytes:
+        """The reply to one message; b"" where silence is the answer. Raises nothing but cancellation."""
+        began = self._now()
+        generation = self._generation
+        try:
+            request = parse_request_untrusted(wire)
+        except NotARequest:
+            self._tell(None, Client(host, transport), -1, None, (), began, 0)
+            return b""
+        except BadRequest as bad:
+            return self._refuse_unread(bad, host, transport, began)
+        group = self._groups.get(host) or self._group(host)
+        if group is None:
+            return self._turn_away(request, host, transport, began)
+        client = Client(host, transport, group[0])
+        try:
+            answer = screened(request, began) or await generation.pipeline.resolve(
+                Query(_in_class_in(request.question), client, began + generation.timeout, request.cd)
+            )
+        except ResolveError as error:
+            return self._fail(request, client, error, began)
+        except Exception:  # noqa: BLE001 - whatever a stranger's packet finds in us, the service goes on, and says so
+            log.exception("a query failed by a defect of the program")
+            return self._fail(request, client, ResolveError("internal error"), began)
+        return self._reply(request, client, answer, began)
+
+    def _reply(self, request: Request, client: Client, answer: Answer, began: float) -> bytes:
+        if answer.verdict is not None and answer.verdict.action is Action.DROP:
+            self._tell(request.question, client, -1, answer, answer.ede, began, 0)
+            return b""
+        generation = self._generation
+        reply = compile_reply(answer, request, payload_size=generation.payload_size)
+        self._remember(request, client, answer, reply)
+        sent = render(reply, request.id, request.qname, self._now(), self._limit(request, client.transport))
+        self._tell(request.question, client, answer.rcode, answer, answer.ede, began, len(sent))
+        return sent
+
+    def _limit(self, request: Request, transport: Transport) -> int:
+        if transport is not Transport.UDP:
+            return _STREAM_LIMIT
+        if request.question.qtype == c.ANY and request.do:
+            return 0  # truncated: such answers are worth a TCP connection (RFC 8482 4.4), and not an amplifier's
+        return min(request.payload_limit, self._payload_size)
+
+    def _remember(self, request: Request, client: Client, answer: Answer, reply: Reply) -> None:
+        """Keep the reply for `recall`, if the next client of the group would get the same.
+
+        Not for a verdict that is to be told each time, nor for ANY, whose answer depends on the transport.
+        """
+        until = reply.born + _SHARE_RECALLED * (reply.expires - reply.born)
+        if until <= self._now() or (answer.verdict is not None and answer.verdict.action is not Action.ALLOW):
+            return
+        key = key_of(request.question, shape(request))
+        if key is not None and request.question.qtype != c.ANY:
+            group = self._groups.get(client.address)
+            if group is not None and group[0] == client.group:
+                finished = Finished(reply, until, answer.rcode, answer.security, answer.ede, answer.upstream)
+                self._generation.replies.put(group[1] + key, finished)
+
+    def _refuse_unread(self, bad: BadRequest, host: str, transport: Transport, began: float) -> bytes:
+        if (self._groups.get(host) or self._group(host)) is None and self._generation.refuse_silently:
+            return b""
+        reply = error_reply(bad, payload_size=self._generation.payload_size)
+        self._tell(None, Client(host, transport), bad.rcode, None, (), began, len(reply))
+        return reply
+
+    def _turn_away(self, request: Request, host: str, transport: Transport, began: float) -> bytes:
+        ede = (Ede(c.EDE_PROHIBITED, "this client is not served"),)
+        silent = self._generation.refuse_silently
+        reply = b"" if silent else error_reply_for(request, c.REFUSED, ede, payload_size=self._generation.payload_size)
+        self._tell(request.question, Client(host, transport), -1 if silent else c.REFUSED, None, ede, began, len(reply))
+        return reply
+
+    def _fail(self, request: Request, client: Client, error: ResolveError, began: float) -> bytes:
+        reply = error_reply_for(request, error.rcode, error.edes, payload_size=self._generation.payload_size)
+        self._tell(request.question, client, error.rcode, None, error.edes, began, len(reply), error.security)
+        return reply
+
+    def _tell(
+        self,
+        question: Question | None,
+        client: Client,
+        rcode: int,
+        answer: Answer | None,
+        ede: tuple[Ede, ...],
+        began: float,
+        size: int,
+        security: Security = Security.UNCHECKED,
+    ) -> None:
+        outcome = Outcome(
+            question,
+            client,
+            rcode,
+            answer.security if answer is not None else security,
+            answer.source if answer is not None else None,
+            answer.verdict if answer is not None else None,
+            ede,
+            answer.upstream if answer is not None else "",
+            self._now() - began,
+            size,
+        )
+        for observer in self._observers:
+            observer.observe(outcome)
+
+    def _tell_hit(self, wire: bytes, client: Client, finished: Finished, size: int) -> None:
+        question = parse_request_untrusted(wire).question
+        outcome = Outcome(
+            question, client, finished.rcode, finished.security, Source.CACHE, None, finished.ede, finished.upstream, 0.0, size
+        )
+        for observer in self._observers:
+            observer.observe(outcome)
+
+
+def screened(request: Request, now: float) -> Answer | None:
+    """The answer to questions that no pipeline is asked; None for all others.
+
+    ANY is answered minimally (RFC 8482 4.2), but not to those who set DO: what we make up we cannot sign.
+    """
+    question = request.question
+    if not request.rd:
+        return Answer(c.REFUSED, ede=(Ede(c.EDE_NOT_AUTHORITATIVE, "ask with RD set: this is a forwarder"),), source=Source.LOCAL)
+    if question.qtype in _REFUSED_TYPES:
+        return Answer(c.NOTIMP, source=Source.LOCAL)
+    if question.qclass not in (c.IN, c.CLASS_ANY):
+        return Answer(c.REFUSED, ede=(Ede(c.EDE_NOT_SUPPORTED, "only class IN is served"),), source=Source.LOCAL)
+    if question.qtype == c.ANY and not request.do:
+        hinfo = RRset(question.qname, c.HINFO, _MINIMAL_ANY_TTL, _MINIMAL_ANY)
+        return Answer(c.NOERROR, (hinfo,), born=now, source=Source.LOCAL)
+    return None
+
+
+def _in_class_in(question: Question) -> Question:
+    """QCLASS ANY is answered with class IN, the only one that there is here (RFC 1035 3.2.5)."""
+    return question if question.qclass == c.IN else Question(question.qname, question.qtype)

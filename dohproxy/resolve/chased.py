@@ -1,0 +1,87 @@
+"""CNAME chains made whole: a chain that an upstream left open, or that leaves its zone, is followed (RFC 1034 4.3.2)."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from dohproxy.errors import UpstreamFailed
+from dohproxy.model import Answer, Name, Query, Question, RRset
+from dohproxy.resolve.routed import Routed
+from dohproxy.wire import names
+from dohproxy.wire.constants import ANY, CNAME, DNAME, NOERROR, RRSIG, SOA
+
+MAX_HOPS = 12
+"""Questions asked to complete one chain; a longer one is an error or an attack."""
+
+
+class Chased:
+    """Follows CNAMEs to their end, over the upstreams of every zone that they pass through.
+
+    What an upstream says of names that another one is responsible for is not believed: the chain is cut there and the
+    responsible one is asked.
+    """
+
+    def __init__(self, below: Routed) -> None:
+        self._below = below
+
+    async def resolve(self, query: Query) -> Answer:
+        """The answer with its whole chain; raises UpstreamFailed if that is too long."""
+        answer = await self._below.resolve(query)
+        if query.question.qtype in (CNAME, ANY, RRSIG) or not _has_alias(answer):
+            return answer
+        chain: tuple[RRset, ...] = ()
+        proofs: tuple[RRset, ...] = ()
+        asked, question = {query.question}, query.question
+        while True:
+            kept, target = self._walk(question, answer)
+            if target is None:
+                return replace(answer, answer=_joined(chain, answer.answer), authority=_joined(proofs, answer.authority))
+            chain, proofs = _joined(chain, kept), _joined(proofs, _proofs(answer))
+            question = Question(target, question.qtype, question.qclass)
+            if question in asked:  # a loop: what there is of it is the answer
+                return replace(answer, answer=chain, authority=proofs)
+            if len(asked) >= MAX_HOPS:
+                raise UpstreamFailed(f"a chain of more than {MAX_HOPS} aliases")
+            asked.add(question)
+            answer = await self._below.resolve(replace(query, question=question))
+
+    def _walk(self, question: Question, answer: Answer) -> tuple[tuple[RRset, ...], Name | None]:
+        """What of this answer may be kept, and the name to ask for next; None if the answer is whole."""
+        zone, qname = self._below.zone_of(question), question.qname
+        kept: list[RRset] = []
+        seen: set[Name] = set()
+        while qname not in seen:
+            seen.add(qname)
+            if any(rrset.owner == qname and rrset.rdtype == question.qtype for rrset in answer.answer):
+                return (), None
+            step = _alias_at(qname, answer.answer)
+            if step is None:
+                ended = answer.rcode != NOERROR or any(rrset.rdtype == SOA for rrset in answer.authority)
+                return tuple(kept), None if ended or not kept else qname
+            rrsets, qname = step
+            kept += [rrset for rrset in rrsets if rrset not in kept]
+            if self._below.zone_of(Question(qname, question.qtype)) != zone:
+                return tuple(kept), qname
+        return (), None  # a loop within one answer
+
+
+def _has_alias(answer: Answer) -> bool:
+    return any(rrset.rdtype in (CNAME, DNAME) for rrset in answer.answer)
+
+
+def _alias_at(qname: Name, rrsets: tuple[RRset, ...]) -> tuple[list[RRset], Name] | None:
+    """The CNAME at this name, with the DNAMEs that may have made it, and its target."""
+    for rrset in rrsets:
+        if rrset.rdtype == CNAME and rrset.owner == qname and len(rrset.rdatas) == 1:
+            dnames = [other for other in rrsets if other.rdtype == DNAME and names.is_below(qname, other.owner)]
+            return [*dnames, rrset], rrset.rdatas[0].lower()
+    return None
+
+
+def _proofs(answer: Answer) -> tuple[RRset, ...]:
+    """The authority section without what speaks of the end of the chain: wildcard proofs belong to the part that is kept."""
+    return tuple(rrset for rrset in answer.authority if rrset.rdtype != SOA)
+
+
+def _joined(first: tuple[RRset, ...], second: tuple[RRset, ...]) -> tuple[RRset, ...]:
+    return first + tuple(rrset for rrset in second if rrset not in first)

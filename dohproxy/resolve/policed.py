@@ -1,0 +1,84 @@
+"""Policy: the question judged before anything else is tried, the answer before it is handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec.structs import replace
+
+from dohproxy.errors import ValidationFailed
+from dohproxy.model import Action, Answer, Client, Ede, Mode, Name, Query, Question, Security, Source, Stage, Verdict
+from dohproxy.policy.answers import answer_for
+from dohproxy.policy.engine import Engine, Group
+from dohproxy.wire import names
+
+_FAILED = (Security.BOGUS, Security.INDETERMINATE)
+
+
+class Policed:
+    """Applies the policy of the asking client's group, and its DNSSEC mode.
+
+    `modes` has the zones that configure a mode of their own: it goes before the group's, which goes before `mode`.
+    Bogus data fails before policy looks at it, and so never becomes an answer by being rewritten.
+    """
+
+    def __init__(
+        self,
+        below: Stage,
+        engine: Engine,
+        mode: Mode,
+        modes: Mapping[Name, Mode],
+        zones: frozenset[Name],
+        now: Callable[[], float],
+    ) -> None:
+        self._below, self._engine, self._mode, self._modes, self._zones, self._now = below, engine, mode, modes, zones, now
+
+    async def resolve(self, query: Query) -> Answer:
+        """The answer that this client may have; raises ValidationFailed where its mode refuses the verdict."""
+        group = self._engine.group(query.client)
+        asked = self._engine.judge_question(query.question, group)
+        if _blocks(asked):
+            return answer_for(asked, query.question, self._now())
+        mode = self.mode_of(query.question, group)
+        answer = await self._below.resolve(_as_mode_wants(query, mode))
+        if answer.source is Source.LOCAL:
+            return answer
+        answer = enforced(mode, answer, query.cd)
+        exempt = self._in_zone(query.question.qname)
+        found = self._engine.judge_answer(query.question, answer, group, asked, exempt=exempt)
+        if _blocks(found):
+            return answer_for(found, query.question, self._now())
+        return replace(answer, verdict=found or asked)
+
+    def mode_of(self, question: Question, group: Group) -> Mode:
+        """The DNSSEC mode for this question: of its zone, else of the group, else of all."""
+        if self._modes:
+            for zone in names.suffixes(question.qname):
+                if zone in self._modes:
+                    return self._modes[zone]
+        return group.mode or self._mode
+
+    def _in_zone(self, qname: Name) -> bool:
+        return bool(self._zones) and any(zone in self._zones for zone in names.suffixes(qname))
+
+
+def enforced(mode: Mode, answer: Answer, cd: bool) -> Answer:
+    """The answer, if this mode lets it pass; raises ValidationFailed otherwise, with the reason that validation gave."""
+    if mode in (Mode.OFF, Mode.LOG_ONLY) or (cd and mode is not Mode.REQUIRE_SECURE):
+        return answer
+    if answer.security in _FAILED:
+        raise ValidationFailed(answer.ede, answer.security)
+    if mode is Mode.REQUIRE_SECURE and answer.security is not Security.SECURE:
+        why = Ede(0, "insecure, and only secure answers are wanted here")
+        raise ValidationFailed((why, *answer.ede), answer.security)
+    return answer
+
+
+def _as_mode_wants(query: Query, mode: Mode) -> Query:
+    """CD is the client's to set (RFC 4035 3.2.2), but not to get around `require-secure`; `off` checks nothing."""
+    cd = mode is Mode.OFF or (query.cd and mode is not Mode.REQUIRE_SECURE)
+    return query if cd == query.cd else replace(query, cd=cd)
+
+
+def _blocks(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.action not in (Action.ALLOW, Action.LOG)

@@ -1,0 +1,36 @@
+"""Which upstreams a name goes to: the `[[zone]]` that it lies in, or everyone's (split DNS)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dohproxy.errors import NoReachableUpstream
+from dohproxy.model import Answer, Name, Query, Question, Stage
+from dohproxy.wire import names
+from dohproxy.wire.constants import DS
+
+
+class Routed:
+    """Sends each question to the stage of the closest enclosing zone.
+
+    `routes` maps zone names to stages; the root's is for all other names. A DS record belongs to the parent side of a
+    zone cut, and so is asked for where the parent's names are (RFC 4035 3.1.4.1).
+    """
+
+    def __init__(self, routes: Mapping[Name, Stage]) -> None:
+        self._routes = dict(routes)
+
+    def zone_of(self, question: Question) -> Name | None:
+        """The configured zone that decides where this question goes; None if nobody is responsible."""
+        name = names.parent(question.qname) if question.qtype == DS and question.qname in self._routes else question.qname
+        for zone in names.suffixes(name):
+            if zone in self._routes:
+                return zone
+        return None
+
+    async def resolve(self, query: Query) -> Answer:
+        """The answer of the responsible upstreams; raises NoReachableUpstream if no zone and no upstream has the name."""
+        zone = self.zone_of(query.question)
+        if zone is None:
+            raise NoReachableUpstream(f"no upstream is configured for {names.to_text(query.question.qname)}")
+        return await self._routes[zone].resolve(query)
