@@ -1,0 +1,211 @@
+"""What a user may write: one Struct a table of the TOML file. docs/configuration.md explains every key."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from dohproxy.config import settings, texts
+from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, Network
+from dohproxy.config.texts import Url
+from dohproxy.config.written import Allowed, Placed, Shorthand, Table, Text
+from dohproxy.model import Action, Mode, Name
+
+_BLOCKING = ("nxdomain", "nodata", "refused", "sinkhole", "drop", "block")
+_LIST_ACTIONS = (*_BLOCKING, "log")
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+WholeSeconds = Annotated[int, Meta(ge=0)]
+Octets = Annotated[int, Text(texts.octets, 'octets, or a size such as "128 MiB"', kinds=(int, str))]
+Moment = Annotated[datetime, Meta(tz=True), Allowed("a date and time with its offset, such as 2026-12-31T00:00:00Z")]
+Address = Annotated[str, Text(texts.address, 'an IP address, such as "192.0.2.1" or "2001:db8::1"')]
+EndpointText = Annotated[Endpoint, Text(texts.endpoint, 'an IP address and a port, such as "127.0.0.1:53" or "[::1]:53"')]
+NetworkText = Annotated[Network, Text(texts.network, 'an IP network or address, such as "10.1.0.0/16" or "2001:db8::/32"')]
+NameText = Annotated[Name, Text(texts.domain, 'a domain name, such as "corp.example."')]
+UrlText = Annotated[
+    Url,
+    Text(
+        texts.url, "tls://host[:port] or https://host[:port][/path]; in a [[zone]] with plaintext = true also udp:// and tcp://"
+    ),
+]
+AnchorText = Annotated[Anchor, Text(texts.trust_anchor, 'a DS or DNSKEY record, such as "example. IN DS 12345 13 2 49FD…"')]
+RecordText = Annotated[LocalRecord, Text(texts.record, 'a record, such as "printer.lan. 300 IN A 192.168.1.9"')]
+RuleText = Annotated[
+    str, Text(texts.rule, 'a name or "*." and a name, then perhaps a type: "*.ads.example", "example.com TXT"')
+]
+ModeText = Annotated[Mode, Text(Mode, ", ".join(mode.value for mode in Mode), tuple(mode.value for mode in Mode))]
+ListAction = Annotated[Action, Text(texts.action, ", ".join(_LIST_ACTIONS), _LIST_ACTIONS)]
+DenyAction = Annotated[Action, Text(texts.action, ", ".join(_BLOCKING), _BLOCKING)]
+
+_LISTEN, _FORWARDING, _DNSSEC = settings.Listen(), settings.Forwarding(), settings.Dnssec()
+_CACHE, _LOG, _WORKERS = settings.Cache(), settings.Log(), settings.Workers()
+
+
+class Listen(Table, frozen=True, kw_only=True):
+    """`[listen]`."""
+
+    udp: tuple[EndpointText, ...] | None = None
+    tcp: tuple[EndpointText, ...] | None = None
+    udp_payload_size: Annotated[int, Meta(ge=512, le=4096)] = _LISTEN.udp_payload_size
+    socket_buffer: Octets = _LISTEN.socket_buffer
+    tcp_idle_timeout: Seconds = _LISTEN.tcp_idle_timeout
+    tcp_connections: Count = _LISTEN.tcp_connections
+    tcp_connections_per_client: Count = _LISTEN.tcp_connections_per_client
+    tcp_pipeline: Count = _LISTEN.tcp_pipeline
+    in_flight: Count = _LISTEN.in_flight
+    user: str = _LISTEN.user
+
+
+class Access(Table, frozen=True, kw_only=True):
+    """`[access]`."""
+
+    allow: tuple[Placed[NetworkText], ...] | None = None
+    action: Literal["refuse", "drop"] = "refuse"
+
+
+class Upstream(Table, frozen=True, kw_only=True):
+    """`[[upstream]]` and `[[zone.upstream]]`, or just the URL."""
+
+    name: str | None = None
+    url: UrlText
+    tls_name: str | None = None
+    ca_file: str | None = None
+    addresses: tuple[Address, ...] = ()
+    method: Literal["POST", "GET"] | None = None
+    allow_tls12: bool = False
+
+
+UpstreamOrUrl = Annotated[Upstream, Shorthand("url")]
+
+
+class Forwarding(Table, frozen=True, kw_only=True):
+    """`[forwarding]`."""
+
+    timeout: Seconds = _FORWARDING.timeout
+    try_timeout: Seconds = _FORWARDING.try_timeout
+    connect_timeout: Seconds = _FORWARDING.connect_timeout
+    idle_timeout: Seconds = _FORWARDING.idle_timeout
+    connections: Count = _FORWARDING.connections
+    pipeline: Annotated[int, Meta(ge=1, le=65535)] = _FORWARDING.pipeline
+
+
+class NegativeTrustAnchor(Table, frozen=True, kw_only=True):
+    """An entry of `negative_trust_anchors`, or just the name."""
+
+    name: NameText
+    until: Moment | None = None
+    reason: str = ""
+
+
+class Dnssec(Table, frozen=True, kw_only=True):
+    """`[dnssec]`."""
+
+    mode: ModeText = _DNSSEC.mode
+    root_anchors: Literal["builtin", "none"] = "builtin"
+    trust_anchors: tuple[AnchorText, ...] = ()
+    negative_trust_anchors: tuple[Annotated[NegativeTrustAnchor, Shorthand("name")], ...] = ()
+    override_time: Moment | None = None
+    nsec3_max_iterations: Annotated[int, Meta(ge=0, le=65535)] = _DNSSEC.nsec3_max_iterations
+    signature_skew_min: WholeSeconds = _DNSSEC.signature_skew_min
+    signature_skew_max: WholeSeconds = _DNSSEC.signature_skew_max
+    sha1: bool = _DNSSEC.sha1
+    rfc5011_state: str | None = None
+
+
+class Zone(Table, frozen=True, kw_only=True):
+    """`[[zone]]`."""
+
+    name: NameText
+    upstream: tuple[UpstreamOrUrl, ...]
+    plaintext: bool = False
+    dnssec: ModeText | None = None
+    trust_anchors: tuple[Placed[AnchorText], ...] = ()
+
+
+class PolicyList(Table, frozen=True, kw_only=True):
+    """`[[policy.list]]`."""
+
+    name: str
+    file: str
+    action: ListAction = Action.NXDOMAIN
+    addresses: tuple[Address, ...] = ()
+
+
+class PolicyGroup(Table, frozen=True, kw_only=True):
+    """`[[policy.group]]`."""
+
+    name: str
+    clients: tuple[Placed[NetworkText], ...] = ()
+    default: Literal["allow", "deny"] = "allow"
+    allow: tuple[Placed[RuleText], ...] = ()
+    deny: tuple[Placed[RuleText], ...] = ()
+    deny_action: DenyAction = Action.NXDOMAIN
+    sinkhole: tuple[Address, ...] = ()
+    lists: tuple[Placed[str], ...] | None = None
+    dnssec: ModeText | None = None
+    rebinding: bool = True
+    rebinding_allow: tuple[Placed[RuleText], ...] = ()
+    deny_addresses: tuple[NetworkText, ...] = ()
+
+
+class Policy(Table, frozen=True, kw_only=True):
+    """`[policy]`, which holds only its lists and groups."""
+
+    list: tuple[PolicyList, ...] = ()
+    group: tuple[PolicyGroup, ...] = ()
+
+
+class Cache(Table, frozen=True, kw_only=True):
+    """`[cache]`."""
+
+    size: Octets = _CACHE.size
+    min_ttl: WholeSeconds = _CACHE.min_ttl
+    max_ttl: WholeSeconds = _CACHE.max_ttl
+    max_negative_ttl: WholeSeconds = _CACHE.max_negative_ttl
+    failure_ttl: Annotated[int, Meta(ge=1, le=300)] = _CACHE.failure_ttl
+    stale: bool = _CACHE.stale
+    stale_max: WholeSeconds = _CACHE.stale_max
+    stale_after: Seconds = _CACHE.stale_after
+    prefetch: bool = _CACHE.prefetch
+
+
+class Local(Table, frozen=True, kw_only=True):
+    """`[local]`."""
+
+    special_use_names: bool = True
+    hosts: tuple[Placed[str], ...] = ()
+    records: tuple[RecordText, ...] = ()
+
+
+class Log(Table, frozen=True, kw_only=True):
+    """`[log]`."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    queries: bool = _LOG.queries
+    clients: Literal["full", "short", "none"] = "full"
+
+
+class Workers(Table, frozen=True, kw_only=True):
+    """`[workers]`."""
+
+    count: Annotated[int, Meta(ge=1, le=1024)] = _WORKERS.count
+
+
+class Document(Table, frozen=True, kw_only=True):
+    """The whole file."""
+
+    listen: Listen = Listen(at=("listen",))
+    access: Access = Access(at=("access",))
+    upstream: tuple[UpstreamOrUrl, ...] = ()
+    forwarding: Forwarding = Forwarding()
+    dnssec: Dnssec = Dnssec(at=("dnssec",))
+    zone: tuple[Zone, ...] = ()
+    policy: Policy = Policy()
+    cache: Cache = Cache()
+    local: Local = Local(at=("local",))
+    log: Log = Log()
+    workers: Workers = Workers()

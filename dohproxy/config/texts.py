@@ -1,0 +1,185 @@
+"""What a user writes as text and the program uses as a value: addresses, names, URLs, records. All raise ValueError."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, Network
+from dohproxy.model import Action, Name
+from dohproxy.wire import names
+from dohproxy.wire.constants import DNSKEY, DS
+
+DEFAULT_PORTS = {"tls": 853, "https": 443, "udp": 53, "tcp": 53}
+LOCAL_TTL = 3600
+_OCTETS = re.compile(r"(\d+) *([KMG])i?B?", re.IGNORECASE)
+
+
+class Url(Struct, frozen=True):
+    """The parts of an upstream's URL; the host in lower case and without brackets."""
+
+    text: str
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+
+
+def address(text: str) -> str:
+    """An IP address in its usual form."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f'"{text}" is no IP address') from None
+
+
+def endpoint(text: str) -> Endpoint:
+    """`127.0.0.1:53` or `[::1]:53`."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f'"{text}" has no port from 0 to 65535')
+    bracketed = host.startswith("[") and host.endswith("]")
+    if ":" in host and not bracketed:
+        raise ValueError(f'"{text}": an IPv6 address needs brackets')
+    return Endpoint(address(host[1:-1] if bracketed else host), int(port))
+
+
+def network(text: str) -> Network:
+    """A prefix such as `10.1.0.0/16`, or one address."""
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'"{text}" is no IP network') from None
+    raise ValueError(f'"{text}" has bits set beyond its prefix: the network is {meant}')
+
+
+def domain(text: str) -> Name:
+    """A domain name."""
+    return names.from_text(text)
+
+
+def octets(size: int | str) -> int:
+    """A size: a number, or text such as `128 MiB` (K, M and G are powers of 1024)."""
+    if isinstance(size, int):
+        if size < 0:
+            raise ValueError(f"{size} is negative")
+        return size
+    match = _OCTETS.fullmatch(size.strip())
+    if not match:
+        raise ValueError(f'"{size}" is no size')
+    return int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2].upper()]
+
+
+def url(text: str) -> Url:
+    """An upstream's URL; the variable of a URI template (RFC 8484 4.1.1) may follow and is dropped."""
+    try:
+        parts = urlsplit(text.removesuffix("{?dns}"))
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f'"{text}" is no URL: {error}') from None
+    scheme, host = parts.scheme, parts.hostname or ""
+    if scheme not in DEFAULT_PORTS:
+        raise ValueError(f'"{text}" has no scheme that is known' if "://" in text else f'"{text}" is no URL')
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(f'"{text}" has a user, query or fragment, which mean nothing here')
+    if scheme != "https" and parts.path not in ("", "/"):
+        raise ValueError(f'"{text}" has a path, which only https:// has')
+    if port == 0:
+        raise ValueError(f'"{text}" has port 0')
+    _check_host(host, text)
+    path = (parts.path or "/dns-query") if scheme == "https" else ""
+    return Url(text, scheme, host, port or DEFAULT_PORTS[scheme], path)
+
+
+def _check_host(host: str, text: str) -> None:
+    if not host:
+        raise ValueError(f'"{text}" names no host')
+    if not is_address(host):
+        try:
+            names.from_text(host)
+        except ValueError as error:
+            raise ValueError(f'"{text}": {error}') from None
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an IP address rather than a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def action(text: str) -> Action:
+    """A policy action; `block` is another word for `nxdomain`."""
+    return Action.NXDOMAIN if text == "block" else Action(text)
+
+
+def rule(text: str) -> str:
+    """A policy rule: a name, or `*.` and a name, and perhaps a type."""
+    words = text.split()
+    if not 1 <= len(words) <= 2:
+        raise ValueError(f'"{text}" is no rule')
+    names.from_text(words[0])
+    if "*" in words[0].removeprefix("*"):
+        raise ValueError(f'"{text}" has an asterisk that is not its leftmost label')
+    if len(words) == 2:
+        _type_number(words[1])
+    return text
+
+
+def _type_number(text: str) -> int:
+    import dns.exception  # noqa: PLC0415 -- heavy, and most files have no use for it
+    import dns.rdatatype  # noqa: PLC0415
+
+    try:
+        return int(dns.rdatatype.from_text(text))
+    except (dns.exception.DNSException, ValueError):
+        raise ValueError(f'"{text}" is no type of record') from None
+
+
+def record(text: str) -> LocalRecord:
+    """A record of class IN in presentation form (RFC 1035 5.1); TTL and class may be missing."""
+    words, ttl, at = text.split(), LOCAL_TTL, 1
+    while at < len(words) and (words[at].isdecimal() or words[at].upper() == "IN"):
+        if words[at].isdecimal():
+            ttl = int(words[at])
+        at += 1
+    if at + 1 >= len(words):
+        raise ValueError(f'"{text}" is no record')
+    if ttl >= 1 << 31:
+        raise ValueError(f'"{text}" has a TTL over 2147483647 (RFC 2181 8)')
+    rdtype = _type_number(words[at])
+    return LocalRecord(names.from_text(words[0]), rdtype, ttl, _rdata(rdtype, text.split(None, at + 1)[-1]))
+
+
+def _rdata(number: int, text: str) -> bytes:
+    import dns.exception  # noqa: PLC0415 -- as above
+    import dns.name  # noqa: PLC0415
+    import dns.rdata  # noqa: PLC0415
+    from dns.rdataclass import IN  # noqa: PLC0415
+    from dns.rdatatype import RdataType, is_metatype, to_text  # noqa: PLC0415
+
+    rdtype = RdataType.make(number)
+    if is_metatype(rdtype):
+        raise ValueError(f"{to_text(rdtype)} is no type that a record can have")
+    try:
+        rdata = dns.rdata.from_text(IN, rdtype, text, dns.name.root, relativize=False)
+        return bytes(rdata.to_wire() or b"")
+    except (dns.exception.DNSException, ValueError) as error:
+        raise ValueError(f"{to_text(rdtype)} record: {error}") from None
+
+
+def trust_anchor(text: str) -> Anchor:
+    """A DS or DNSKEY record in presentation form."""
+    found = record(text)
+    if found.rdtype not in (DS, DNSKEY):
+        raise ValueError(f'"{text}" is neither a DS nor a DNSKEY record')
+    return Anchor(found.owner, found.rdtype, found.rdata)
