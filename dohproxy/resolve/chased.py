@@ -34,6 +34,8 @@ class Chased:
         asked, question = {query.question}, query.question
         while True:
             kept, target = self._walk(question, answer)
+            if target is None and not chain:
+                return answer
             if target is None:
                 return replace(answer, answer=_joined(chain, answer.answer), authority=_joined(proofs, answer.authority))
             chain, proofs = _joined(chain, kept), _joined(proofs, _proofs(answer))
