@@ -44,13 +44,15 @@ DEFAULT_LIMITS: Mapping[Cost, int] = MappingProxyType(
 class Budget:
     """Counts what is spent on one question; spending beyond a limit raises BudgetExhausted, and nothing is spent."""
 
-    __slots__ = ("exhausted", "limits", "spent")
+    __slots__ = ("exhausted", "hashes", "limits", "spent")
 
     def __init__(self, limits: Mapping[Cost, int] = DEFAULT_LIMITS) -> None:
         self.limits = limits
         self.spent: dict[Cost, int] = dict.fromkeys(Cost, 0)
         self.exhausted: Cost | None = None
         """The first limit that was met, for telemetry."""
+        self.hashes: dict[tuple[bytes, bytes, int], bytes] = {}
+        """NSEC3 hashes paid for, by name, salt and iterations: none is computed twice for one question."""
 
     def spend(self, cost: Cost, count: int = 1) -> None:
         """Note that `count` more are about to be spent; raises BudgetExhausted."""
