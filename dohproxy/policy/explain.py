@@ -1,0 +1,103 @@
+"""Tells a person what policy decides on a question, by which rule, and which other rules speak of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from dohproxy.model import Action, Question, Rule, Verdict
+from dohproxy.policy.engine import Engine
+from dohproxy.policy.group import DEFAULT_DENY, Group
+from dohproxy.wire import names
+from dohproxy.wire.text import type_to_text
+
+
+class Matched(Struct, frozen=True):
+    """One rule that covers the question."""
+
+    action: Action
+    rule: str
+    where: str
+    file: str
+    line: int
+    decided: bool
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{self.rule}   {self.action.value}, {self.where}" + (f", {place}" if place else "")
+
+
+class Explanation(Struct, frozen=True):
+    """What policy says of a question that a client asks, and why."""
+
+    name: str
+    type: str
+    client: str
+    group: str
+    network: str
+    """The entry of `clients` that puts the client into its group; "" for the group of everyone else."""
+    action: Action
+    why: str
+    rules: tuple[Matched, ...]
+    """All rules that cover the question, in the order of their say."""
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        member = f"{self.network} is in its clients" if self.network else "no group has this address"
+        decided = [f"  > {rule}" for rule in self.rules if rule.decided]
+        others = [f"    {rule}" for rule in self.rules if not rule.decided]
+        return [
+            f"question  {self.name} {self.type}",
+            f"client    {self.client or '(none)'}",
+            f"group     {self.group} ({member})",
+            f"decision  {self.action.value}: {self.why}",
+            *(["rules", *decided, *others] if self.rules else []),
+        ]
+
+
+def explain(engine: Engine, question: Question, address: str) -> Explanation:
+    """What the engine says of this question from this client. Reads list files to find the lines of their rules."""
+    group, network = engine.place_of(address)
+    verdict = engine.judge_question(question, group)
+    rules = tuple(_rules(group, question, verdict))
+    return Explanation(
+        name=names.to_text(question.qname),
+        type=type_to_text(question.qtype),
+        client=address,
+        group=group.name,
+        network=str(network or ""),
+        action=Action.ALLOW if verdict is None else verdict.action,
+        why=_why(verdict, rules),
+        rules=rules,
+    )
+
+
+def _rules(group: Group, question: Question, decided: Verdict | None) -> Iterator[Matched]:
+    """All that covers the question: the group's rules, the lists' (with the lines, found now), the default."""
+    for verdict in group.rules.matches(question.qname, question.qtype):
+        yield _matched(verdict.action, verdict.rule, verdict == decided)
+    for compiled, key in group.lists.hits(question.qname):
+        verdict = compiled.verdict(key)
+        line, text = compiled.line_of(key)
+        rule = Rule(text or verdict.rule.text, verdict.rule.where, verdict.rule.file, line)
+        yield _matched(verdict.action, rule, verdict == decided)
+    if group.default is not None:
+        yield _matched(group.default.action, group.default.rule, group.default == decided)
+
+
+def _matched(action: Action, rule: Rule, decided: bool) -> Matched:
+    return Matched(action, rule.text, rule.where, rule.file, rule.line, decided)
+
+
+def _why(verdict: Verdict | None, rules: tuple[Matched, ...]) -> str:
+    if verdict is None:
+        return "no rule covers it, and the group allows by default"
+    if verdict.rule.text == DEFAULT_DENY:
+        return "no rule allows it, and the group denies by default"
+    if verdict.rule.where.startswith("list"):
+        reason = "no rule of the group decides, and of the lists' rules this is the most specific"
+    else:
+        reason = "it is the most specific rule of the group, whose rules come before lists"
+    equal = verdict.action is Action.ALLOW and any(rule.action is not Action.ALLOW for rule in rules)
+    return f"{verdict.rule.text} of {verdict.rule.where}: {reason}" + ("; allow beats deny among equals" if equal else "")
