@@ -148,7 +148,7 @@ def _group(
     in_zone: bool,
 ) -> tuple[settings.Upstream, ...]:
     """The upstreams of one table, of which there must be one and no two with one name."""
-    if not written and (*at, "upstream", 0) not in report.lines:
+    if not written and not report.has_problem((*at, "upstream")):
         report.problem((*at, "upstream"), "there is no upstream to ask", allowed="[[upstream]], or a [[zone]] with the name .")
     seen: set[str] = set()
     for upstream in written:

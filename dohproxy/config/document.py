@@ -34,7 +34,7 @@ UrlText = Annotated[
 AnchorText = Annotated[Anchor, Text(texts.trust_anchor, 'a DS or DNSKEY record, such as "example. IN DS 12345 13 2 49FD…"')]
 RecordText = Annotated[LocalRecord, Text(texts.record, 'a record, such as "printer.lan. 300 IN A 192.168.1.9"')]
 RuleText = Annotated[
-    str, Text(texts.rule, 'a name or "*." and a name, then perhaps a type: "*.ads.example", "example.com TXT"')
+    str, Text(texts.rule, '"name", "*.name" (below it), ".name" (both) or "*" (all), and perhaps types: "name TXT,A"')
 ]
 ModeText = Annotated[Mode, Text(Mode, ", ".join(mode.value for mode in Mode), tuple(mode.value for mode in Mode))]
 ListAction = Annotated[Action, Text(texts.action, ", ".join(_LIST_ACTIONS), _LIST_ACTIONS)]

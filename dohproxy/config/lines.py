@@ -51,6 +51,7 @@ class _Walk:
         self.at += 2 if is_array else 1
         path: Path = ()
         for part in outer:
+            self.lines.setdefault((*path, part), line)
             path = self.newest((*path, part))
         path = (*path, name)
         if is_array:

@@ -26,6 +26,10 @@ class Report:
         """Note what is allowed and yet hardly meant."""
         self.warnings.append(Problem(self.file, self.line(at), key_text(at), message))
 
+    def has_problem(self, at: Path) -> bool:
+        """Whether a problem is known there or further in."""
+        return any(problem.key.startswith(key_text(at)) for problem in self.problems)
+
     def line(self, at: Path) -> int:
         """The line of that key or value, or else of the innermost table around it that was written; 0 if none was."""
         while at and at not in self.lines:
@@ -49,4 +53,5 @@ def key_text(at: Path) -> str:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The one of `words` that `word` was probably meant to be; "" if none is like it."""
-    return next(iter(get_close_matches(word.lower(), list(words), 1, 0.6)), "")
+    lower = {word.lower(): word for word in words}
+    return next((lower[match] for match in get_close_matches(word.lower(), lower, 1, 0.6)), "")

@@ -12,6 +12,7 @@ from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, Network
 from dohproxy.model import Action, Name
 from dohproxy.wire import names
 from dohproxy.wire.constants import DNSKEY, DS
+from dohproxy.wire.text import type_from_text
 
 DEFAULT_PORTS = {"tls": 853, "https": 443, "udp": 53, "tcp": 53}
 LOCAL_TTL = 3600
@@ -123,26 +124,17 @@ def action(text: str) -> Action:
 
 
 def rule(text: str) -> str:
-    """A policy rule: a name, or `*.` and a name, and perhaps a type."""
-    words = text.split()
-    if not 1 <= len(words) <= 2:
-        raise ValueError(f'"{text}" is no rule')
-    names.from_text(words[0])
-    if "*" in words[0].removeprefix("*"):
+    """A policy rule, as it is: a name, `*.name`, `.name` or `*`, and perhaps types."""
+    words = text.replace(",", " ").split()
+    if not words:
+        raise ValueError("the rule is empty")
+    name = words[0].removeprefix("*" if words[0] == "*" else "*." if words[0].startswith("*.") else ".") or "."
+    names.from_text(name)
+    if "*" in name:
         raise ValueError(f'"{text}" has an asterisk that is not its leftmost label')
-    if len(words) == 2:
-        _type_number(words[1])
+    for word in words[1:]:
+        type_from_text(word)
     return text
-
-
-def _type_number(text: str) -> int:
-    import dns.exception  # noqa: PLC0415 -- heavy, and most files have no use for it
-    import dns.rdatatype  # noqa: PLC0415
-
-    try:
-        return int(dns.rdatatype.from_text(text))
-    except (dns.exception.DNSException, ValueError):
-        raise ValueError(f'"{text}" is no type of record') from None
 
 
 def record(text: str) -> LocalRecord:
@@ -156,12 +148,12 @@ def record(text: str) -> LocalRecord:
         raise ValueError(f'"{text}" is no record')
     if ttl >= 1 << 31:
         raise ValueError(f'"{text}" has a TTL over 2147483647 (RFC 2181 8)')
-    rdtype = _type_number(words[at])
+    rdtype = type_from_text(words[at])
     return LocalRecord(names.from_text(words[0]), rdtype, ttl, _rdata(rdtype, text.split(None, at + 1)[-1]))
 
 
 def _rdata(number: int, text: str) -> bytes:
-    import dns.exception  # noqa: PLC0415 -- as above
+    import dns.exception  # noqa: PLC0415 -- heavy, and most files have no use for it
     import dns.name  # noqa: PLC0415
     import dns.rdata  # noqa: PLC0415
     from dns.rdataclass import IN  # noqa: PLC0415
