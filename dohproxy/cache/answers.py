@@ -1,0 +1,181 @@
+"""Answers by question, shared by all clients: packed small, kept past their TTL for when no upstream helps."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from dohproxy.cache.bounded import SLOT, Bounded, bytes_size
+from dohproxy.cache.lifetime import clamped, lifetime
+from dohproxy.config.settings import Cache
+from dohproxy.model import Answer, Ede, Link, Name, Question, RRset, Security, Source, Transport
+from dohproxy.wire import constants as c
+
+Key = tuple[Question, bool]
+"""The question, and whether checking was disabled: such answers have a cache of their own."""
+
+DUE: Final = 0.1
+"""The part of its lifetime that a fresh answer has left when it is worth asking again before anyone has to wait."""
+
+_SUFFIX: Final = struct.Struct("!HH?").pack
+_ENTRY: Final = 32
+_TUPLE: Final = 56
+
+_Set = tuple[Name, int, int, tuple[bytes, ...], tuple[bytes, ...], int]
+"""An RRset's fields; the owner is b"" where it is the question's name."""
+
+
+class _Packed(Struct, array_like=True, frozen=True, gc=False):
+    """What is kept of an answer but for its chain; encoded as one piece of MessagePack."""
+
+    born: float
+    fresh_until: float
+    rcode: int
+    security: Security
+    upstream: str
+    transport: Transport | None
+    ede: tuple[tuple[int, str], ...]
+    answer: tuple[_Set, ...]
+    authority: tuple[_Set, ...]
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Packed).decode
+
+
+class _Entry(Struct, frozen=True, gc=False):
+    packed: bytes
+    chain: tuple[Link, ...]
+    """Its links are those of the cache of keys, and many answers' the same: they are not counted here."""
+
+
+class Found(Struct, frozen=True, gc=False):
+    """An answer from the cache, perhaps past its time."""
+
+    answer: Answer
+    fresh_until: float
+    """Monotonic time in seconds."""
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether its TTL has not run out."""
+        return now < self.fresh_until
+
+    def is_due(self, now: float) -> bool:
+        """Whether so little of its lifetime is left that it is worth fetching again."""
+        return now >= self.fresh_until - DUE * (self.fresh_until - self.answer.born)
+
+    def stale(self) -> Answer:
+        """The answer as it is served past its time (RFC 8767 4), with the extended error that says so."""
+        code = c.EDE_STALE_NXDOMAIN if self.answer.rcode == c.NXDOMAIN else c.EDE_STALE_ANSWER
+        return msgspec.structs.replace(self.answer, stale=True, ede=(Ede(code), *self.answer.ede))
+
+
+class AnswerStore:
+    """Answers, at most `settings.size` octets of them; what was used longest ago leaves first, about."""
+
+    def __init__(self, settings: Cache) -> None:
+        self._settings = settings
+        self._stale_max = settings.stale_max if settings.stale else 0
+        self._entries: Bounded[bytes, _Entry] = Bounded(settings.size, _octets_of)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def octets(self) -> int:
+        """The memory that all entries take, about."""
+        return self._entries.octets
+
+    def get(self, key: Key, now: float) -> Found | None:
+        """The answer that is kept, also past its TTL for as long as it may be served stale (RFC 8767 5).
+
+        Whether its signatures still hold then is not known here.
+        """
+        name = _name_of(key)
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        packed = _decode(entry.packed)
+        if now >= packed.fresh_until + self._stale_max:
+            self._entries.discard(name)
+            return None
+        return Found(_unpacked(packed, entry.chain, key[0].qname), packed.fresh_until)
+
+    def put(self, key: Key, answer: Answer, now: float) -> Answer:
+        """Keep the answer if it may be kept; it is returned as it is kept, with its TTLs clamped.
+
+        An answer that may not be kept, such as one with TTL 0, displaces what was there all the same; one that is no answer
+        about data (SERVFAIL …) does not, so that the old one can be served stale (RFC 8767 5).
+        """
+        if answer.rcode not in (c.NOERROR, c.NXDOMAIN):
+            return answer
+        question = key[0]
+        answer = clamped(answer, question.qtype, self._settings)
+        fresh_until = answer.born + lifetime(answer, question.qtype)
+        if fresh_until > now:
+            self._entries.put(_name_of(key), _Entry(_packed(answer, fresh_until, question.qname), answer.chain))
+        else:
+            self._entries.discard(_name_of(key))
+        return answer
+
+    def discard(self, key: Key) -> None:
+        """Forget the answer to this question."""
+        self._entries.discard(_name_of(key))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
+
+def _name_of(key: Key) -> bytes:
+    question, cd = key
+    return question.qname + _SUFFIX(question.qtype, question.qclass, cd)
+
+
+def _octets_of(name: bytes, entry: _Entry) -> int:
+    chain = _TUPLE + 8 * len(entry.chain) if entry.chain else 0
+    return SLOT + _ENTRY + bytes_size(name) + bytes_size(entry.packed) + chain
+
+
+def _packed(answer: Answer, fresh_until: float, qname: Name) -> bytes:
+    return _encode(
+        _Packed(
+            answer.born,
+            fresh_until,
+            answer.rcode,
+            answer.security,
+            answer.upstream,
+            answer.transport,
+            tuple([(ede.code, ede.text) for ede in answer.ede]),
+            tuple([_set_of(rrset, qname) for rrset in answer.answer]),
+            tuple([_set_of(rrset, qname) for rrset in answer.authority]),
+        )
+    )
+
+
+def _set_of(rrset: RRset, qname: Name) -> _Set:
+    owner = b"" if rrset.owner == qname else rrset.owner
+    return owner, rrset.rdtype, rrset.ttl, rrset.rdatas, rrset.signatures, rrset.rdclass
+
+
+def _rrset_of(kept: _Set, qname: Name) -> RRset:
+    owner, rdtype, ttl, rdatas, signatures, rdclass = kept
+    return RRset(owner or qname, rdtype, ttl, rdatas, signatures, rdclass)
+
+
+def _unpacked(packed: _Packed, chain: tuple[Link, ...], qname: Name) -> Answer:
+    return Answer(
+        packed.rcode,
+        tuple([_rrset_of(kept, qname) for kept in packed.answer]),
+        tuple([_rrset_of(kept, qname) for kept in packed.authority]),
+        packed.security,
+        tuple([Ede(*ede) for ede in packed.ede]),
+        packed.born,
+        source=Source.CACHE,
+        upstream=packed.upstream,
+        transport=packed.transport,
+        chain=chain,
+    )

@@ -1,0 +1,75 @@
+"""A mapping that forgets what was not used for long: the ground that every store stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+SLOT: Final = 136
+"""Octets that the two generations spend on an entry besides its objects, about: dictionary slots, and the queue to leave."""
+
+
+def bytes_size(value: bytes) -> int:
+    """Octets of memory that a bytes object takes."""
+    return value.__sizeof__() + 15 & ~15
+
+
+class Bounded(Generic[K, V]):
+    """At most `limit` octets, as `octets_of(key, value)` counts them; nothing is done to order entries when one is read.
+
+    There are two generations. Entries are put in the young one, and move there when read in the old one. To make room,
+    the old one is emptied from its eldest; when none is left, the young one is the old one. So each entry that was read
+    since the generations last changed is passed over once.
+    """
+
+    def __init__(self, limit: int, octets_of: Callable[[K, V], int]) -> None:
+        self.limit = limit
+        self.octets = 0
+        self._octets_of = octets_of
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+        self._leaving: Iterator[K] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def get(self, key: K) -> V | None:
+        """What is kept under this key."""
+        value = self._young.get(key)
+        if value is None and (value := self._old.pop(key, None)) is not None:
+            self._young[key] = value
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep the value in place of any that the key had; not if it alone is over the limit."""
+        self.discard(key)
+        octets = self._octets_of(key, value)
+        if octets > self.limit:
+            return
+        self._young[key] = value
+        self.octets += octets
+        while self.octets > self.limit:
+            self._make_room()
+
+    def discard(self, key: K) -> None:
+        """Forget the key, if it is there."""
+        value = self._young.pop(key, None)
+        if value is None:
+            value = self._old.pop(key, None)
+        if value is not None:
+            self.octets -= self._octets_of(key, value)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._young, self._old, self._leaving, self.octets = {}, {}, iter(()), 0
+
+    def _make_room(self) -> None:
+        for key in self._leaving:
+            if key in self._old:
+                self.octets -= self._octets_of(key, self._old.pop(key))
+                return
+        self._old, self._young = self._young, {}
+        self._leaving = iter(list(self._old))

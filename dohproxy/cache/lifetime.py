@@ -1,0 +1,60 @@
+"""For how long an answer may be kept (RFC 1035 3.2.1, RFC 2181 8, RFC 2308 5), and within which bounds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dohproxy.config.settings import Cache
+from dohproxy.model import Answer, RRset, Security
+from dohproxy.wire import constants as c
+from dohproxy.wire.negative import is_negative, negative_ttl
+
+NEGATIVE_WITHOUT_SOA: Final = 0
+"""Seconds: a negative answer that brings no SOA is not kept (RFC 2308 5)."""
+
+_PROOFS: Final = frozenset((c.NSEC, c.NSEC3))
+
+
+def clamped(answer: Answer, qtype: int, settings: Cache) -> Answer:
+    """The answer with its TTLs within the bounds that are configured.
+
+    `max_ttl` bounds all, and `max_negative_ttl` the SOA of a negative answer, which is first lowered to its MINIMUM field.
+    `min_ttl` lifts what a positive answer consists of, but nothing that is SECURE: those TTLs may not outlive a signature
+    (RFC 4035 5.3.3).
+    """
+    negative = is_negative(answer, qtype)
+    least = 0 if negative or answer.security is Security.SECURE else settings.min_ttl
+    return msgspec.structs.replace(
+        answer,
+        answer=tuple([_with_ttl(rrset, min(max(rrset.ttl, least), settings.max_ttl)) for rrset in answer.answer]),
+        authority=tuple([_with_ttl(rrset, _authority_ttl(rrset, negative, settings)) for rrset in answer.authority]),
+    )
+
+
+def _authority_ttl(rrset: RRset, negative: bool, settings: Cache) -> int:
+    if negative and rrset.rdtype == c.SOA:
+        return min(negative_ttl(rrset), settings.max_negative_ttl, settings.max_ttl)
+    return min(rrset.ttl, settings.max_ttl)
+
+
+def _with_ttl(rrset: RRset, ttl: int) -> RRset:
+    if ttl == rrset.ttl:
+        return rrset
+    return RRset(rrset.owner, rrset.rdtype, ttl, rrset.rdatas, rrset.signatures, rrset.rdclass)
+
+
+def lifetime(answer: Answer, qtype: int) -> int:
+    """Seconds from its birth for which this answer, its TTLs clamped, is fresh; 0 is not to be kept.
+
+    The smallest TTL of its answer section and of the proofs beside it; of its SOA too where it is negative. Only NOERROR
+    and NXDOMAIN are answers about data.
+    """
+    if answer.rcode not in (c.NOERROR, c.NXDOMAIN):
+        return 0
+    ttls = [rrset.ttl for rrset in answer.answer]
+    ttls += [rrset.ttl for rrset in answer.authority if rrset.rdtype in _PROOFS]
+    if is_negative(answer, qtype):
+        ttls.append(min((rrset.ttl for rrset in answer.authority if rrset.rdtype == c.SOA), default=NEGATIVE_WITHOUT_SOA))
+    return min(ttls)
