@@ -1,0 +1,224 @@
+"""RRSIG records: read, dated, and verified over the canonical form of an RRset (RFC 4034 3.1, 6; RFC 4035 5.3)."""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from dohproxy.dnssec.budget import Budget, Cost
+from dohproxy.dnssec.keys import ZONE_KEY, Key, KeyRing
+from dohproxy.errors import BadName, MalformedMessage
+from dohproxy.model import Name, RRset
+from dohproxy.wire import constants as c
+from dohproxy.wire import names
+from dohproxy.wire.rdata import canonical_rdata
+
+_FIXED: Final = struct.Struct("!HBBIIIH")
+_RECORD: Final = struct.Struct("!HHIH")
+_SPAN: Final = 1 << 32
+
+
+class Rrsig(Struct, frozen=True, gc=False):
+    """A signature: what it covers, by whom, when (RFC 4034 3.1)."""
+
+    covered: int
+    algorithm: int
+    labels: int
+    original_ttl: int
+    expiration: int
+    inception: int
+    key_tag: int
+    signer: Name
+    """In lower case (RFC 6840 5.1)."""
+    head: bytes
+    """The RDATA up to the signature, in canonical form: what the signed data starts with."""
+    signature: bytes
+
+
+def read_rrsig_untrusted(rdata: bytes) -> Rrsig:
+    """The signature in an RRSIG's RDATA; raises MalformedMessage."""
+    try:
+        fixed = _FIXED.unpack_from(rdata)
+        at = 18
+        while length := rdata[at]:
+            at += length + 1
+    except (struct.error, IndexError):
+        raise MalformedMessage("an RRSIG record ends too soon") from None
+    if at - 18 >= names.MAX_LENGTH:
+        raise MalformedMessage("an RRSIG record's signer is no name")
+    covered, algorithm, labels, original_ttl, expiration, inception, tag = fixed
+    signer = rdata[18 : at + 1].lower()
+    head, signature = rdata[:18] + signer, rdata[at + 1 :]
+    return Rrsig(covered, algorithm, labels, original_ttl, expiration, inception, tag, signer, head, signature)
+
+
+class Dates(Struct, frozen=True, gc=False):
+    """When signatures are judged (seconds since 1970), and how far their dates may be off (seconds)."""
+
+    wall: int
+    skew_min: int = 3600
+    skew_max: int = 86400
+
+    def skew(self, rrsig: Rrsig) -> int:
+        """A tenth of the signature's lifetime, within the limits."""
+        return min(max(serial_gap(rrsig.expiration, rrsig.inception) // 10, self.skew_min), self.skew_max)
+
+
+def serial_gap(later: int, earlier: int) -> int:
+    """Seconds from `earlier` to `later` in serial number arithmetic of 32 bits: -2^31 … 2^31-1 (RFC 1982 3.2)."""
+    return (later - earlier + (_SPAN >> 1)) % _SPAN - (_SPAN >> 1)
+
+
+def date_text(timestamp: int, wall: int) -> str:
+    """The date that a 32-bit timestamp stands for near the time `wall` (RFC 4034 3.1.5)."""
+    seconds = wall + serial_gap(timestamp, wall)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Flaw(Struct, frozen=True, gc=False):
+    """Why a signature, or whatever rests on it, does not hold: an EDE INFO-CODE and words."""
+
+    code: int
+    text: str
+
+
+class Verified(Struct, frozen=True, gc=False):
+    """An RRset with a signature that holds, which then is its first; its TTL is capped (RFC 4035 5.3.3)."""
+
+    rrset: RRset
+    rrsig: Rrsig
+    key: Key
+    expanded: bool
+    """Whether it was made from a wildcard (RFC 4035 5.3.4); `rrsig.labels` says from which."""
+
+
+def verify(rrset: RRset, zone: Name, ring: KeyRing, dates: Dates, budget: Budget) -> Verified | Flaw:
+    """The RRset if one of its signatures is good under the zone's keys (RFC 4035 5.3.1), else what is wrong.
+
+    Of many flaws the one that says most is told. Raises BudgetExhausted.
+    """
+    flaw: Flaw | None = None
+    for rdata in rrset.signatures:
+        try:
+            rrsig = read_rrsig_untrusted(rdata)
+            found = _flaw_in_form(rrset, rrsig, zone) or _flaw_in_dates(rrsig, dates) or _try_keys(rrset, rrsig, ring, budget)
+        except MalformedMessage as error:
+            found = Flaw(c.EDE_BOGUS, str(error))
+        if isinstance(found, Key):
+            return _verified(rrset, rdata, rrsig, found, dates)
+        flaw = flaw if flaw is not None and _telling(flaw) >= _telling(found) else found
+    return flaw or Flaw(c.EDE_RRSIGS_MISSING, "there is no RRSIG")
+
+
+_TELLING: Final = (
+    c.EDE_DNSKEY_MISSING,
+    c.EDE_NO_ZONE_KEY_BIT,
+    c.EDE_BOGUS,
+    c.EDE_SIGNATURE_EXPIRED_BEFORE_VALID,
+    c.EDE_SIGNATURE_NOT_YET_VALID,
+    c.EDE_SIGNATURE_EXPIRED,
+)
+
+
+def _telling(flaw: Flaw) -> int:
+    return _TELLING.index(flaw.code)
+
+
+def _verified(rrset: RRset, good: bytes, rrsig: Rrsig, key: Key, dates: Dates) -> Verified:
+    left = serial_gap(rrsig.expiration, dates.wall)
+    if left < 0:
+        left += dates.skew(rrsig)
+    ttl = min(rrset.ttl, rrsig.original_ttl, left)
+    if ttl != rrset.ttl or rrset.signatures[0] is not good:
+        others = tuple(rdata for rdata in rrset.signatures if rdata is not good)
+        rrset = replace(rrset, ttl=ttl, signatures=(good, *others))
+    return Verified(rrset, rrsig, key, rrsig.labels < _signable_labels(rrset.owner))
+
+
+def _signable_labels(owner: Name) -> int:
+    """What the labels field of a signature of an RRset as it stands in the zone says (RFC 4034 3.1.3)."""
+    return names.label_count(owner) - names.is_wildcard(owner)
+
+
+def _flaw_in_form(rrset: RRset, rrsig: Rrsig, zone: Name) -> Flaw | None:
+    """What RFC 4035 5.3.1 demands of signer, type and labels."""
+    if rrsig.covered != rrset.rdtype:
+        return Flaw(c.EDE_BOGUS, "RRSIG covers another type")
+    if rrsig.signer != zone:
+        return Flaw(c.EDE_BOGUS, f"RRSIG has the signer {names.to_text(rrsig.signer)}, which is not the zone")
+    if not names.is_subdomain(rrset.owner, zone):
+        return Flaw(c.EDE_BOGUS, f"RRSIG has the signer {names.to_text(rrsig.signer)}, which is not above it")
+    if rrsig.labels > _signable_labels(rrset.owner):
+        return Flaw(c.EDE_BOGUS, "RRSIG has more labels than the owner")
+    if rrsig.labels < names.label_count(zone):
+        return Flaw(c.EDE_BOGUS, "RRSIG has fewer labels than the signer")
+    return None
+
+
+def _flaw_in_dates(rrsig: Rrsig, dates: Dates) -> Flaw | None:
+    if serial_gap(rrsig.expiration, rrsig.inception) < 0:
+        return Flaw(c.EDE_SIGNATURE_EXPIRED_BEFORE_VALID, f"RRSIG by key {rrsig.key_tag} expires before it becomes valid")
+    if serial_gap(rrsig.inception, dates.wall) > 0 and serial_gap(rrsig.inception, dates.wall) > dates.skew(rrsig):
+        return Flaw(
+            c.EDE_SIGNATURE_NOT_YET_VALID,
+            f"RRSIG by key {rrsig.key_tag} is not valid before {date_text(rrsig.inception, dates.wall)}",
+        )
+    if serial_gap(dates.wall, rrsig.expiration) > 0 and serial_gap(dates.wall, rrsig.expiration) > dates.skew(rrsig):
+        return Flaw(c.EDE_SIGNATURE_EXPIRED, f"RRSIG by key {rrsig.key_tag} expired {date_text(rrsig.expiration, dates.wall)}")
+    return None
+
+
+def _try_keys(rrset: RRset, rrsig: Rrsig, ring: KeyRing, budget: Budget) -> Key | Flaw:
+    """The key that made the signature, among those of its tag and algorithm; each one tried is counted."""
+    keys = ring.find(rrsig.key_tag, rrsig.algorithm)
+    if not keys:
+        return _no_key(rrsig, ring)
+    data = signed_data(rrset, rrsig)
+    for tried, key in enumerate(keys):
+        if tried:
+            budget.spend(Cost.COLLISIONS)
+        budget.spend(Cost.SIGNATURES)
+        if key.verifies(rrsig.signature, data):
+            return key
+        budget.spend(Cost.FAILURES)
+    refusal = keys[0].refusal
+    return Flaw(c.EDE_BOGUS, f"RRSIG by key {rrsig.key_tag} does not verify" + (f": {refusal}" if refusal else ""))
+
+
+def _no_key(rrsig: Rrsig, ring: KeyRing) -> Flaw:
+    key = ring.why_unusable(rrsig.key_tag, rrsig.algorithm)
+    if key is None:
+        return Flaw(
+            c.EDE_DNSKEY_MISSING, f"RRSIG is by key {rrsig.key_tag} with algorithm {rrsig.algorithm}, which is not there"
+        )
+    if not key.flags & ZONE_KEY:
+        return Flaw(c.EDE_NO_ZONE_KEY_BIT, f"RRSIG is by key {key.tag}, which is no zone key")
+    why = "is revoked" if key.revoked else f"has protocol {key.protocol}"
+    return Flaw(c.EDE_DNSKEY_MISSING, f"RRSIG is by key {key.tag}, which {why}")
+
+
+def signed_data(rrset: RRset, rrsig: Rrsig) -> bytes:
+    """What the signature is made over (RFC 4034 3.1.8.1): RRSIG RDATA, then the RRs in canonical form and order (6.3)."""
+    owner, surplus = rrset.owner, _signable_labels(rrset.owner) - rrsig.labels
+    if surplus > 0:
+        owner = _source_of_synthesis(owner, rrsig.labels)
+    kind, rdclass, ttl, pack = rrset.rdtype, rrset.rdclass, rrsig.original_ttl, _RECORD.pack
+    rdatas = rrset.rdatas
+    if len(rdatas) == 1:
+        rdata = canonical_rdata(kind, rdatas[0])
+        return b"".join((rrsig.head, owner, pack(kind, rdclass, ttl, len(rdata)), rdata))
+    parts = [rrsig.head]
+    for rdata in sorted({canonical_rdata(kind, rdata) for rdata in rdatas}):
+        parts += (owner, pack(kind, rdclass, ttl, len(rdata)), rdata)
+    return b"".join(parts)
+
+
+def _source_of_synthesis(owner: Name, labels: int) -> Name:
+    try:
+        return names.wildcard_of(names.last_labels(owner, labels))
+    except BadName as error:
+        raise MalformedMessage(str(error)) from None
