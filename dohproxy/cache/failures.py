@@ -9,20 +9,22 @@ from msgspec import Struct
 from dohproxy.cache.answers import Key
 from dohproxy.cache.bounded import SLOT, Bounded, bytes_size
 from dohproxy.errors import CachedFailure, ResolveError
-from dohproxy.model import Answer, RRset
+from dohproxy.model import Answer, Ede, RRset
 
 MAX_TTL: Final = 300
 """Seconds (RFC 9520 3.2)."""
 MAX_OCTETS: Final = 8 << 20
 
 _FAILURE: Final = 1024
-"""Octets of key, error or empty answer, about."""
+"""Octets of key, reasons or empty answer, about."""
 _RRSET: Final = 300
 _POINTER: Final = 8
 
 
 class _Failure(Struct, frozen=True):
-    failed: ResolveError | Answer
+    reasons: tuple[Ede, ...]
+    """Of an error only the reasons: the exception would keep alive all that its traceback saw."""
+    answer: Answer | None
     until: float
 
 
@@ -47,13 +49,14 @@ class FailureStore:
         if now >= failure.until:
             self._failures.discard(key)
             return None
-        return failure.failed if isinstance(failure.failed, Answer) else CachedFailure(failure.failed)
+        return failure.answer or CachedFailure(failure.reasons)
 
     def put(self, key: Key, failed: ResolveError | Answer, now: float) -> None:
         """Remember that this question failed; a failure that was itself remembered is not prolonged."""
-        if isinstance(failed, CachedFailure):
-            return
-        self._failures.put(key, _Failure(failed if isinstance(failed, Answer) else _bare(failed), now + self._ttl))
+        if isinstance(failed, Answer):
+            self._failures.put(key, _Failure((), failed, now + self._ttl))
+        elif not isinstance(failed, CachedFailure):
+            self._failures.put(key, _Failure(failed.edes, None, now + self._ttl))
 
     def discard(self, key: Key) -> None:
         """Forget the failure: the question was answered."""
@@ -64,17 +67,9 @@ class FailureStore:
         self._failures.clear()
 
 
-def _bare(error: ResolveError) -> ResolveError:
-    """The same error without its traceback and causes, which would keep alive all that their frames saw."""
-    bare = type(error).__new__(type(error), *error.args)
-    bare.__dict__.update(error.__dict__)
-    return bare
-
-
 def _octets_of(_: Key, failure: _Failure) -> int:
-    if isinstance(failure.failed, Answer):
-        return SLOT + _FAILURE + sum(map(_rrset_size, failure.failed.answer + failure.failed.authority))
-    return SLOT + _FAILURE
+    rrsets = failure.answer.answer + failure.answer.authority if failure.answer else ()
+    return SLOT + _FAILURE + sum(map(_rrset_size, rrsets))
 
 
 def _rrset_size(rrset: RRset) -> int:
