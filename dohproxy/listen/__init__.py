@@ -1,1 +1,19 @@
 """Where queries come in: UDP and TCP."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dohproxy.model import Transport
+
+
+class Front(Protocol):
+    """Who answers. `host` is the client's IP address as text."""
+
+    def recall(self, wire: bytes, host: str, transport: Transport) -> bytes | None:
+        """A finished reply, short enough for this transport, if one is at hand."""
+        ...
+
+    async def answer(self, wire: bytes, host: str, transport: Transport) -> bytes:
+        """The reply; b"" where silence is the answer. Raises nothing but cancellation."""
+        ...

@@ -1,0 +1,166 @@
+"""The listening sockets: bound from the configuration, or handed over by the service manager."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from contextlib import suppress
+
+from msgspec import Struct
+
+from dohproxy.config.settings import Endpoint, Listen
+from dohproxy.errors import DohproxyError
+from dohproxy.listen.pktinfo import ask_for_packet_info, wants_packet_info
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+
+# Linux; not in the socket module of Python 3.11.
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+IP_MTU_DISCOVER, IP_PMTUDISC_OMIT = 10, 5
+IPV6_MTU_DISCOVER = 23
+
+REASONS = {
+    errno.EADDRINUSE: "another program listens there already",
+    errno.EACCES: "ports below 1024 need root, CAP_NET_BIND_SERVICE or socket activation",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EAFNOSUPPORT: "this machine does not speak that version of IP",
+}
+NO_IPV6 = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+class ListenError(DohproxyError):
+    """An endpoint that cannot be listened on; the text names the key and what may be done."""
+
+
+class Sockets(Struct, frozen=True):
+    """All that is listened on, non-blocking and ready."""
+
+    udp: list[socket.socket]
+    tcp: list[socket.socket]
+
+    def close(self) -> None:
+        """Close them all."""
+        for sock in self.udp + self.tcp:
+            sock.close()
+
+
+def open_sockets(listen: Listen, passed: tuple[socket.socket, ...] = ()) -> Sockets:
+    """A socket for every endpoint: from `passed` where one fits, otherwise bound now. Raises ListenError.
+
+    Passed sockets that no endpoint asks for are closed, and that is said.
+    """
+    pool = list(passed)
+    found = Sockets([], [])
+    try:
+        _open_all("udp", listen, pool, found.udp)
+        _open_all("tcp", listen, pool, found.tcp)
+    except ListenError:
+        found.close()
+        raise
+    finally:
+        _close_unasked(pool)
+    for sock in found.udp + found.tcp:
+        log.info("listening on %s", _told(sock))
+    return found
+
+
+def _close_unasked(pool: list[socket.socket]) -> None:
+    for sock in pool:
+        log.warning("the service manager passed a socket that no endpoint of [listen] asks for: %s", _told(sock))
+        sock.close()
+
+
+def _open_all(key: str, listen: Listen, pool: list[socket.socket], opened: list[socket.socket]) -> None:
+    endpoints: tuple[Endpoint, ...] = getattr(listen, key)
+    optional = endpoints == getattr(Listen(), key)
+    for endpoint in endpoints:
+        if sock := _open(key, endpoint, listen, pool, optional):
+            opened.append(sock)  # noqa: PERF401 -- what was opened before a failure must be closed
+
+
+def _open(key: str, endpoint: Endpoint, listen: Listen, pool: list[socket.socket], optional: bool) -> socket.socket | None:
+    """The endpoint's socket; None for IPv6 of the built-in default on a machine without it."""
+    kind = socket.SOCK_DGRAM if key == "udp" else socket.SOCK_STREAM
+    try:
+        sock = _take(pool, kind, endpoint) or _bind(kind, endpoint)
+    except OSError as error:
+        if optional and ":" in endpoint.address and error.errno in NO_IPV6:
+            log.info("not listening on %s (%s): no IPv6 on this machine", endpoint, key)
+            return None
+        reason = REASONS.get(error.errno or 0, "")
+        raise ListenError(f'listen.{key} "{endpoint}": {error.strerror}' + (f" ({reason})" if reason else "")) from None
+    sock.setblocking(False)
+    if kind == socket.SOCK_DGRAM:
+        _tune_udp(sock, listen.socket_buffer)
+    return sock
+
+
+def _take(pool: list[socket.socket], kind: int, endpoint: Endpoint) -> socket.socket | None:
+    """Take the socket of this kind and address out of the pool."""
+    for sock in pool:
+        if sock.type == kind and sock.getsockname()[:2] == (endpoint.address, endpoint.port):
+            pool.remove(sock)
+            _refuse_dual_stack(sock, endpoint)
+            return sock
+    return None
+
+
+def _refuse_dual_stack(sock: socket.socket, endpoint: Endpoint) -> None:
+    """On such a socket IPv4 clients would have IPv6 addresses, which no access list has in mind."""
+    if endpoint.address == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        raise ListenError(f'the socket passed for "{endpoint}" takes IPv4 too: set BindIPv6Only=ipv6-only in its unit')
+
+
+def _bind(kind: int, endpoint: Endpoint) -> socket.socket:
+    family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for TIME_WAIT
+        sock.bind(socket.getaddrinfo(endpoint.address, endpoint.port, family, kind, 0, socket.AI_NUMERICHOST)[0][4])
+        if kind == socket.SOCK_STREAM:
+            sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _tune_udp(sock: socket.socket, size: int) -> None:
+    _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, size)
+    _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, size)
+    _ignore_path_mtu(sock)
+    if wants_packet_info(sock):
+        ask_for_packet_info(sock)
+
+
+def _set_buffer(sock: socket.socket, force: int, ordinary: int, size: int) -> None:
+    """Set a buffer's size beyond the system's limit if we may, and as far as the limit if not."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, force, size)
+    except OSError:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, ordinary, size)
+
+
+def _ignore_path_mtu(sock: socket.socket) -> None:
+    """Neither believe forged path MTUs nor fragment for them (RFC 9715 3.1): replies are small enough as they are."""
+    level, option = (
+        (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) if sock.family == socket.AF_INET6 else (socket.IPPROTO_IP, IP_MTU_DISCOVER)
+    )
+    with suppress(OSError):  # an old kernel: as it was
+        sock.setsockopt(level, option, IP_PMTUDISC_OMIT)
+
+
+def _told(sock: socket.socket) -> str:
+    transport = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}.get(sock.type, "other")
+    name = sock.getsockname()
+    if not isinstance(name, tuple):
+        return f"{os.fsdecode(name)} ({transport})"
+    return f"{Endpoint(name[0], name[1])} ({transport})"

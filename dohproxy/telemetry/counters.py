@@ -1,0 +1,83 @@
+"""What happened since the start, as plain numbers: cheap enough to be kept on the path of a cache hit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from dohproxy.model import Action, Outcome
+
+UNREACHABLE, NETWORK_ERROR = 22, 23
+"""EDE INFO-CODEs (RFC 8914 4.23, 4.24) that tell of a failed upstream."""
+
+
+class Counters(msgspec.Struct, eq=False):
+    """The counters of one process. Listeners count messages, `observe` counts what became of queries."""
+
+    udp_queries: int = 0
+    """Datagrams received, whatever they were."""
+    tcp_queries: int = 0
+    """Messages received over TCP."""
+    hits: int = 0
+    """Answered at once with a finished reply."""
+    misses: int = 0
+    """Given to the stages; some of them are answered from the answer cache."""
+    garbage: int = 0
+    """Responses and what no header could be read of: met with silence."""
+    silenced: int = 0
+    """Readable queries met with silence: dropped by policy or by the access list."""
+    shed: int = 0
+    """Not taken because too many queries were under way."""
+    send_errors: int = 0
+    receive_errors: int = 0
+    tcp_accepted: int = 0
+    tcp_open: int = 0
+    tcp_displaced: int = 0
+    """Idle connections closed in favour of new ones."""
+    tcp_refused: int = 0
+    """Connections closed at once, over the limits."""
+    tcp_broken: int = 0
+    """Connections ended over bad framing, half a message, or a client that does not read."""
+    upstream_failures: int = 0
+    """Queries that ended in an error because upstreams failed (EDE 22 and 23)."""
+    rcodes: list[int] = msgspec.field(default_factory=lambda: [0] * 16)
+    """Replies sent, by the RCODE in their header."""
+    security: Counter[str] = msgspec.field(default_factory=Counter)
+    """What validation found, of misses; of hits too where observers are told of them."""
+    blocked: Counter[str] = msgspec.field(default_factory=Counter)
+    """By where the rule stands, such as `list "ads"`."""
+
+    def observe(self, outcome: Outcome) -> None:
+        """Count what became of one query."""
+        if outcome.rcode < 0:
+            self._count_silence(outcome)
+        else:
+            self.security[outcome.security.value] += 1
+        if outcome.verdict is not None and outcome.verdict.action not in (Action.ALLOW, Action.LOG):
+            self.blocked[outcome.verdict.rule.where] += 1
+        if outcome.source is None and any(ede.code in (UNREACHABLE, NETWORK_ERROR) for ede in outcome.ede):
+            self.upstream_failures += 1
+
+    def _count_silence(self, outcome: Outcome) -> None:
+        if outcome.question is None:
+            self.garbage += 1
+        else:
+            self.silenced += 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """All counters by name, as values that stay as they are; RCODEs by number, without those that never were."""
+        found = {name: getattr(self, name) for name in self.__struct_fields__}
+        found["rcodes"] = {rcode: count for rcode, count in enumerate(self.rcodes) if count}
+        return found | {"security": dict(self.security), "blocked": dict(self.blocked)}
+
+    def summary(self) -> str:
+        """The counters that are not zero, in one line of `name=number`."""
+        parts = []
+        for name, value in self.snapshot().items():
+            if isinstance(value, dict):
+                parts += [f"{name}[{key}]={count}" for key, count in sorted(value.items(), key=str)]
+            elif value:
+                parts.append(f"{name}={value}")
+        return " ".join(parts) or "nothing yet"
