@@ -95,18 +95,18 @@ class ValidationFailed(ResolveError):
 
 
 class CachedFailure(ResolveError):
-    """This question failed a moment ago, by the error given, and is not asked again so soon (RFC 9520)."""
+    """This question failed a moment ago, for the reasons given, and is not asked again so soon (RFC 9520)."""
 
     code = 13
 
-    def __init__(self, failure: ResolveError) -> None:
-        super().__init__("a moment ago")
-        self.failure = failure
+    def __init__(self, reasons: tuple[Ede, ...]) -> None:
+        super().__init__("it failed a moment ago")
+        self._reasons = reasons
 
     @property
     def edes(self) -> tuple[Ede, ...]:
         """Why it failed, and that this was not tried again."""
-        return (*self.failure.edes, Ede(self.code, str(self)))
+        return (*self._reasons, Ede(self.code, str(self)))
 
 
 class NotReady(ResolveError):

@@ -13,7 +13,6 @@ from typing import Protocol
 from msgspec import Struct
 
 from dohproxy.cache.replies import ReplyStore
-from dohproxy.config import settings
 from dohproxy.errors import ResolveError
 from dohproxy.model import Action, Answer, Client, Ede, Outcome, Query, Question, RRset, Security, Source, Stage, Transport
 from dohproxy.wire import constants as c
@@ -48,6 +47,18 @@ class Gate(Protocol):
         ...
 
 
+class Finished(Struct, frozen=True, gc=False):
+    """A reply to be recalled, and what there is to tell of it."""
+
+    reply: Reply
+    until: float
+    """The monotonic time at which the pipeline is asked again: before the reply expires, so that it can be renewed."""
+    rcode: int
+    security: Security
+    ede: tuple[Ede, ...]
+    upstream: str
+
+
 class Generation(Struct, frozen=True):
     """What one configuration made: replaced whole by a reload."""
 
@@ -60,18 +71,6 @@ class Generation(Struct, frozen=True):
     """Octets of the largest reply over UDP, and what our OPT records say."""
     timeout: float
     """Seconds that a client's query may take."""
-
-
-class Finished(Struct, frozen=True, gc=False):
-    """A reply to be recalled, and what to tell of it."""
-
-    reply: Reply
-    until: float
-    """The monotonic time at which the pipeline is asked again: before the reply expires, so that it can be renewed."""
-    rcode: int
-    security: Security
-    ede: tuple[Ede, ...]
-    upstream: str
 
 
 class Front:
@@ -237,7 +236,9 @@ def screened(request: Request, now: float) -> Answer | None:
     """
     question = request.question
     if not request.rd:
-        return Answer(c.REFUSED, ede=(Ede(c.EDE_NOT_AUTHORITATIVE, "ask with RD set: this is a forwarder"),), source=Source.LOCAL)
+        return Answer(
+            c.REFUSED, ede=(Ede(c.EDE_NOT_AUTHORITATIVE, "ask with RD set: this is a forwarder"),), source=Source.LOCAL
+        )
     if question.qtype in _REFUSED_TYPES:
         return Answer(c.NOTIMP, source=Source.LOCAL)
     if question.qclass not in (c.IN, c.CLASS_ANY):

@@ -5,86 +5,108 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from dohproxy.cache.answers import AnswerStore, Found
+from dohproxy.cache.answers import AnswerStore, Found, Key
 from dohproxy.cache.failures import FailureStore
 from dohproxy.cache.proofs import ProofStore
-from dohproxy.config import settings
+from dohproxy.dnssec.signatures import serial_gap
 from dohproxy.errors import CachedFailure, ResolveError
-from dohproxy.model import Answer, Ede, Query, Question, Security, Source, Stage
+from dohproxy.model import INTERNAL, Answer, Query, Security, Source, Stage
 from dohproxy.resolve.flights import Flights
-from dohproxy.wire.constants import EDE_STALE_ANSWER, EDE_STALE_NXDOMAIN, NXDOMAIN
 
-Key = tuple[Question, bool]
-"""The question, and whether checking is disabled: unvalidated answers never serve those who rely on validation."""
+_FAILED = (Security.BOGUS, Security.INDETERMINATE)
+
+
+class Stores(Struct, frozen=True):
+    """What is remembered of earlier questions. `proofs` is None where nothing is validated, or not used aggressively."""
+
+    answers: AnswerStore
+    failures: FailureStore
+    proofs: ProofStore | None
 
 
 class Cached:
     """Keeps what the stages below find, for all clients: nothing here depends on who asks.
 
-    `proofs` is None where answers are not validated, or where aggressive use is off.
+    `timeout` is what a question asked in the background may take, `stale_after` how long a client waits before it gets a
+    stale answer (seconds). `wall` tells the time that signatures are judged by.
     """
 
     def __init__(
         self,
         below: Stage,
-        cache: settings.Cache,
-        store: AnswerStore,
-        failures: FailureStore,
-        proofs: ProofStore | None,
+        stores: Stores,
         flights: Flights,
+        *,
+        prefetch: bool,
+        stale_after: float,
+        timeout: float,
         now: Callable[[], float],
+        wall: Callable[[], int],
     ) -> None:
-        self._below, self._settings, self._store, self._failures = below, cache, store, failures
-        self._proofs, self._flights, self._now = proofs, flights, now
+        self._below, self._flights, self._now, self._wall = below, flights, now, wall
+        self._answers, self._failures, self._proofs = stores.answers, stores.failures, stores.proofs
+        self._prefetch, self._stale_after, self._timeout = prefetch, stale_after, timeout
 
     async def resolve(self, query: Query) -> Answer:
         """The best answer that there is before the deadline; raises CachedFailure, or what the stages below raise."""
         key, now = (query.question, query.cd), self._now()
-        found = self._store.get(key, now)
-        if found is not None and now < found.fresh_until:
-            if self._settings.prefetch and found.is_ending(now):
+        found = self._answers.get(key, now)
+        if found is not None and found.is_fresh(now):
+            if self._prefetch and found.is_due(now):
                 self._launch(key, query)
-            return replace(found.answer, source=Source.CACHE)
+            return found.answer
         if self._proofs is not None and not query.cd and (made := self._proofs.synthesize(query.question, now)):
             return made
-        if found is not None:
+        if found is not None and self._may_be_stale(found.answer):
             return await self._fresh_or_stale(key, query, found)
-        if failure := self._failures.get(key, now):
-            raise CachedFailure(f"{failure} (a moment ago)")
-        return await self._flights.join(key, partial(self._fetch, key, query))
+        failed = self._failures.get(key, now)
+        if isinstance(failed, CachedFailure):
+            raise failed
+        return failed or await self._flights.join(key, partial(self._fetch, key, query))
+
+    def _may_be_stale(self, answer: Answer) -> bool:
+        """Whether the signatures of a secure answer still hold: it is never served past them."""
+        return answer.security is not Security.SECURE or _signatures_hold(answer, self._wall())
 
     async def _fresh_or_stale(self, key: Key, query: Query, found: Found) -> Answer:
         """A fresh answer if it comes soon, else the stale one (RFC 8767 5); its flight goes on and renews the store."""
-        if self._failures.get(key, self._now()) is None:
-            self._launch(key, query)
+        self._launch(key, query)
+        if self._flights.under_way(key):
             try:
-                fresh = await self._flights.wait(key, self._settings.stale_after)
+                fresh = await self._flights.wait(key, self._stale_after)
             except ResolveError:
                 fresh = None
-            if fresh is not None and fresh.security not in (Security.BOGUS, Security.INDETERMINATE):
+            if fresh is not None and fresh.security not in _FAILED:
                 return fresh
-        return _as_stale(found.answer)
+        return found.stale()
 
     def _launch(self, key: Key, query: Query) -> None:
-        """Ask again in the background, with a whole deadline of its own."""
-        if self._failures.get(key, self._now()) is None:
-            self._flights.launch(key, partial(self._fetch, key, query))
+        """Ask again in the background, with a whole time-out of its own; not if that failed a moment ago."""
+        now = self._now()
+        if self._failures.get(key, now) is None:
+            again = Query(query.question, INTERNAL, now + self._timeout, query.cd)
+            self._flights.launch(key, partial(self._fetch, key, again))
 
     async def _fetch(self, key: Key, query: Query) -> Answer:
         try:
             answer = await self._below.resolve(query)
         except ResolveError as error:
-            self._failures.put(key, str(error), self._now())
+            self._failures.put(key, error, self._now())
             raise
-        if answer.security in (Security.BOGUS, Security.INDETERMINATE):
-            self._store.put_briefly(key, answer, self._now())
-        else:
-            self._store.put(key, answer, self._now())
-        return answer
+        if answer.security in _FAILED:
+            self._failures.put(key, answer, self._now())
+            return answer
+        self._failures.discard(key)
+        return replace(self._answers.put(key, answer, self._now()), source=Source.UPSTREAM)
 
 
-def _as_stale(answer: Answer) -> Answer:
-    code = EDE_STALE_NXDOMAIN if answer.rcode == NXDOMAIN else EDE_STALE_ANSWER
-    return replace(answer, stale=True, source=Source.CACHE, ede=(Ede(code, "no upstream answered in time"), *answer.ede))
+def _signatures_hold(answer: Answer, wall: int) -> bool:
+    """Whether each signed RRset has a signature whose expiration is still to come (RFC 4034 3.1.5)."""
+    return all(
+        any(serial_gap(int.from_bytes(rrsig[8:12]), wall) > 0 for rrsig in rrset.signatures)
+        for rrset in (*answer.answer, *answer.authority)
+        if rrset.signatures
+    )

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from dohproxy.errors import ValidationFailed
-from dohproxy.model import Action, Answer, Client, Ede, Mode, Name, Query, Question, Security, Source, Stage, Verdict
-from dohproxy.policy.answers import answer_for
-from dohproxy.policy.engine import Engine, Group
+from dohproxy.model import Answer, Ede, Mode, Name, Query, Question, Security, Source, Stage
+from dohproxy.policy.answers import blocked_answer
+from dohproxy.policy.engine import Engine
+from dohproxy.policy.group import Group, blocks
 from dohproxy.wire import names
 
 _FAILED = (Security.BOGUS, Security.INDETERMINATE)
@@ -35,10 +36,10 @@ class Policed:
 
     async def resolve(self, query: Query) -> Answer:
         """The answer that this client may have; raises ValidationFailed where its mode refuses the verdict."""
-        group = self._engine.group(query.client)
+        group = self._engine.group(query.client.group)
         asked = self._engine.judge_question(query.question, group)
-        if _blocks(asked):
-            return answer_for(asked, query.question, self._now())
+        if asked is not None and blocks(asked):
+            return blocked_answer(asked, query.question, self._now())
         mode = self.mode_of(query.question, group)
         answer = await self._below.resolve(_as_mode_wants(query, mode))
         if answer.source is Source.LOCAL:
@@ -46,8 +47,8 @@ class Policed:
         answer = enforced(mode, answer, query.cd)
         exempt = self._in_zone(query.question.qname)
         found = self._engine.judge_answer(query.question, answer, group, asked, exempt=exempt)
-        if _blocks(found):
-            return answer_for(found, query.question, self._now())
+        if found is not None and blocks(found):
+            return blocked_answer(found, query.question, self._now())
         return replace(answer, verdict=found or asked)
 
     def mode_of(self, question: Question, group: Group) -> Mode:
@@ -78,7 +79,3 @@ def _as_mode_wants(query: Query, mode: Mode) -> Query:
     """CD is the client's to set (RFC 4035 3.2.2), but not to get around `require-secure`; `off` checks nothing."""
     cd = mode is Mode.OFF or (query.cd and mode is not Mode.REQUIRE_SECURE)
     return query if cd == query.cd else replace(query, cd=cd)
-
-
-def _blocks(verdict: Verdict | None) -> bool:
-    return verdict is not None and verdict.action not in (Action.ALLOW, Action.LOG)

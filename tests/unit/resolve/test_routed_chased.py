@@ -41,7 +41,10 @@ async def test_an_open_chain_is_followed_to_its_end(canned: Canned) -> None:
     canned.on("a.example", answer("a.example. 60 CNAME b.example."))
     canned.on("b.example", answer("b.example. 60 CNAME c.example.", "c.example. 60 A 192.0.2.1"))
     got = await Chased(Routed({ROOT: canned})).resolve(query("a.example"))
-    assert got.answer == answer("a.example. 60 CNAME b.example.", "b.example. 60 CNAME c.example.", "c.example. 60 A 192.0.2.1").answer
+    assert (
+        got.answer
+        == answer("a.example. 60 CNAME b.example.", "b.example. 60 CNAME c.example.", "c.example. 60 A 192.0.2.1").answer
+    )
 
 
 async def test_what_a_zone_says_of_foreign_names_is_not_believed(canned: Canned) -> None:
