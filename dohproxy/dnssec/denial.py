@@ -34,7 +34,7 @@ __all__ = [
 def prove_nonexistence(
     qname: Name, qtype: int, proofs: tuple[RRset, ...], zone: Name, *, max_iterations: int, budget: Budget
 ) -> Proof:
-    """What is proven of a negative response, whatever its RCODE: NODATA, NXDOMAIN or WILDCARD_NODATA; else NONE or UNSUPPORTED."""
+    """What is proven of a negative response, whatever its RCODE: NODATA, NXDOMAIN or WILDCARD_NODATA, if anything."""
     if refusal := _refusal(qname, qtype, zone):
         return refusal
     return _either(
@@ -88,9 +88,7 @@ def prove_no_closer_match(
     )
 
 
-def prove_no_ds(
-    name: Name, proofs: tuple[RRset, ...], parent_zone: Name, *, max_iterations: int, budget: Budget
-) -> Proof:
+def prove_no_ds(name: Name, proofs: tuple[RRset, ...], parent_zone: Name, *, max_iterations: int, budget: Budget) -> Proof:
     """What the parent proves of a missing DS RRset (RFC 4035 5.2, RFC 5155 8.6 and 8.9, RFC 6840 4.4).
 
     NO_DS: an unsigned delegation. OPT_OUT: perhaps one, the name lies in an opt-out span; what lies below is insecure as
