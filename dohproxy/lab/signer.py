@@ -87,6 +87,8 @@ class SignedZone:
         self.chain = self._chain()
         for record in self.chain.records:
             self._sign(record)
+            if not self.chain.hashed:
+                self.nodes[record.name][record.rdtype] = record
 
     def _authoritative(self) -> list[dns.rrset.RRset]:
         return [
