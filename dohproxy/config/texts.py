@@ -11,11 +11,13 @@ from msgspec import Struct
 from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, Network
 from dohproxy.model import Action, Name
 from dohproxy.wire import names
-from dohproxy.wire.constants import DNSKEY, DS
-from dohproxy.wire.text import type_from_text
+from dohproxy.wire.constants import DNSKEY, DS, OPT
+from dohproxy.wire.text import rdata_from_text, type_from_text
 
 DEFAULT_PORTS = {"tls": 853, "https": 443, "udp": 53, "tcp": 53}
 LOCAL_TTL = 3600
+_META_TYPES = range(128, 256)
+"""RFC 6895 3.1: types of questions and of messages, which no zone has."""
 _OCTETS = re.compile(r"(\d+) *([KMG])i?B?", re.IGNORECASE)
 
 
@@ -149,24 +151,9 @@ def record(text: str) -> LocalRecord:
     if ttl >= 1 << 31:
         raise ValueError(f'"{text}" has a TTL over 2147483647 (RFC 2181 8)')
     rdtype = type_from_text(words[at])
-    return LocalRecord(names.from_text(words[0]), rdtype, ttl, _rdata(rdtype, text.split(None, at + 1)[-1]))
-
-
-def _rdata(number: int, text: str) -> bytes:
-    import dns.exception  # noqa: PLC0415 -- heavy, and most files have no use for it
-    import dns.name  # noqa: PLC0415
-    import dns.rdata  # noqa: PLC0415
-    from dns.rdataclass import IN  # noqa: PLC0415
-    from dns.rdatatype import RdataType, is_metatype, to_text  # noqa: PLC0415
-
-    rdtype = RdataType.make(number)
-    if is_metatype(rdtype):
-        raise ValueError(f"{to_text(rdtype)} is no type that a record can have")
-    try:
-        rdata = dns.rdata.from_text(IN, rdtype, text, dns.name.root, relativize=False)
-        return bytes(rdata.to_wire() or b"")
-    except (dns.exception.DNSException, ValueError) as error:
-        raise ValueError(f"{to_text(rdtype)} record: {error}") from None
+    if rdtype in _META_TYPES or rdtype == OPT:
+        raise ValueError(f'"{text}": {words[at]} is no type that a record can have')
+    return LocalRecord(names.from_text(words[0]), rdtype, ttl, rdata_from_text(rdtype, text.split(None, at + 1)[-1]))
 
 
 def trust_anchor(text: str) -> Anchor:

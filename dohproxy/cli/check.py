@@ -1,0 +1,57 @@
+"""`dohproxy check FILE`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dohproxy.cli.options import tell
+
+if TYPE_CHECKING:
+    from dohproxy.config.settings import Settings
+    from dohproxy.errors import Problem
+
+
+@click.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+def command(file: Path) -> None:
+    """Say everything that is wrong with the configuration FILE, and what is allowed and yet hardly meant.
+
+    Ends with status 0 if it can be used, else 1.
+    """
+    from dohproxy.config.load import load  # noqa: PLC0415 -- heavy
+    from dohproxy.errors import ConfigError  # noqa: PLC0415
+
+    try:
+        settings = load(file)
+        warnings = (*settings.warnings, *_unreadable_lines(settings))
+    except ConfigError as error:
+        tell(error.problems)
+        click.echo(f"{file}: {_count(len(error.problems), 'problem')}", err=True)
+        sys.exit(1)
+    tell(warnings, "warning: ")
+    click.echo(f"{file}: good" + (f", with {_count(len(warnings), 'warning')}" if warnings else ""))
+
+
+def _unreadable_lines(settings: Settings) -> tuple[Problem, ...]:
+    """The lines of lists that say nothing; raises ConfigError if a rule or a list cannot be used at all."""
+    from dohproxy.errors import Problem  # noqa: PLC0415
+    from dohproxy.policy.compiled import load_lists  # noqa: PLC0415
+    from dohproxy.policy.engine import Engine  # noqa: PLC0415
+
+    lists = load_lists(settings.policy, None)
+    Engine(settings.policy, lists)
+    found = []
+    for one in lists.values():
+        key = f'policy.list "{one.name}"'
+        found += [Problem(str(one.file), line.line, key, line.reason) for line in one.summary.problems]
+        if more := one.summary.unreadable - len(one.summary.problems):
+            found.append(Problem(str(one.file), 0, key, f"{more} more lines cannot be read"))
+    return tuple(found)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)

@@ -1,0 +1,36 @@
+"""`dohproxy explain NAME TYPE --client ADDRESS`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from dohproxy.cli.options import config_option, read_client, read_question, read_settings, tell
+
+
+@click.command("explain")
+@click.argument("name")
+@click.argument("rdtype", metavar="TYPE", default="A")
+@click.option("--client", metavar="ADDRESS", default="127.0.0.1", callback=read_client, help="Who asks [127.0.0.1].")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@config_option
+def command(name: str, rdtype: str, client: str, as_json: bool, config: Path | None) -> None:
+    """Show what policy decides on NAME and TYPE, and which rule of which file and line did."""
+    import msgspec  # noqa: PLC0415 -- heavy, as all below
+
+    from dohproxy.errors import ConfigError  # noqa: PLC0415
+    from dohproxy.policy.compiled import cache_directory, load_lists  # noqa: PLC0415
+    from dohproxy.policy.engine import Engine  # noqa: PLC0415
+    from dohproxy.policy.explain import explain  # noqa: PLC0415
+
+    question, settings = read_question(name, rdtype), read_settings(config)
+    try:
+        engine = Engine(settings.policy, load_lists(settings.policy, cache_directory(os.environ)))
+    except ConfigError as error:
+        tell(error.problems)
+        sys.exit(2)
+    explanation = explain(engine, question, client)
+    click.echo(msgspec.json.encode(explanation).decode() if as_json else "\n".join(explanation.lines()))

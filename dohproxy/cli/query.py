@@ -1,0 +1,62 @@
+"""`dohproxy query NAME TYPE`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dohproxy.cli.options import config_option, read_client, read_question, read_settings
+
+if TYPE_CHECKING:
+    from dohproxy.cli.render import Found
+    from dohproxy.config.settings import Settings
+    from dohproxy.model import Question
+
+
+@click.command("query")
+@click.argument("name")
+@click.argument("rdtype", metavar="TYPE", default="A")
+@click.option("--client", metavar="ADDRESS", default="127.0.0.1", callback=read_client, help="On whose behalf [127.0.0.1].")
+@click.option("--cd", is_flag=True, help="Checking disabled: without validation.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@config_option
+def command(*, name: str, rdtype: str, client: str, cd: bool, as_json: bool, config: Path | None) -> None:
+    """Resolve NAME and TYPE once, as the proxy would, and show the answer, the verdict and how they came about.
+
+    Ends with status 1 if there is no answer but SERVFAIL.
+    """
+    import msgspec  # noqa: PLC0415 -- heavy, as all below
+    import trio  # noqa: PLC0415
+
+    from dohproxy.cli import render  # noqa: PLC0415
+    from dohproxy.wire.constants import SERVFAIL  # noqa: PLC0415
+
+    question, settings = read_question(name, rdtype), read_settings(config)
+    found = trio.run(partial(_ask, settings, question, client, cd))
+    if as_json:
+        click.echo(msgspec.json.encode(render.record_of(found)).decode())
+    else:
+        click.echo("\n".join(render.lines_of(found)))
+    sys.exit(1 if found.rcode == SERVFAIL else 0)
+
+
+async def _ask(settings: Settings, question: Question, client: str, cd: bool) -> Found:
+    import trio  # noqa: PLC0415
+
+    from dohproxy import build  # noqa: PLC0415
+    from dohproxy.cli.render import Found  # noqa: PLC0415
+    from dohproxy.errors import ResolveError  # noqa: PLC0415
+    from dohproxy.model import Client, Query, Transport  # noqa: PLC0415
+
+    async with build.resolver(settings) as resolver:
+        started = trio.current_time()
+        query = Query(question, Client(client, Transport.INTERNAL), started + settings.forwarding.timeout, cd)
+        try:
+            outcome = await resolver.resolve(query)
+        except ResolveError as error:
+            outcome = error
+        return Found(question, client, outcome, trio.current_time() - started)

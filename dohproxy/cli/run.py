@@ -1,0 +1,19 @@
+"""`dohproxy run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dohproxy.cli.options import config_option, read_settings
+
+
+@click.command("run")
+@config_option
+def command(config: Path | None) -> None:
+    """Serve, until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    settings = read_settings(config)
+    from dohproxy import worker  # noqa: PLC0415 -- heavy, and of no use to a configuration that is wrong
+
+    worker.run(settings)

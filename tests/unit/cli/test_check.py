@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from dohproxy.cli.main import main
+
+UPSTREAM = '[[upstream]]\nurl = "tls://192.0.2.1"\n'
+
+
+def check(path: Path) -> Result:
+    return CliRunner().invoke(main, ["check", str(path)])
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    path = tmp_path / "good.toml"
+    path.write_text(UPSTREAM)
+    result = check(path)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{path}: good\n", "")
+
+
+def test_every_problem_is_told_with_its_hints(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('[listen]\nupd = []\n[dnssec]\nmode = "validated"\n' + UPSTREAM)
+    result = check(path)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"{path}:2: listen.upd: there is no such key"
+    assert lines[1].startswith("    allowed: udp, tcp, ")
+    assert lines[2] == "    did you mean udp?"
+    assert lines[3] == f'{path}:4: dnssec.mode: "validated" is not possible'
+    assert lines[-1] == f"{path}: 2 problems"
+
+
+def test_warnings_do_not_fail(tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text(UPSTREAM + '[[policy.group]]\nname = "a"\n')
+    result = check(path)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"{path}:3: policy.group[0]: warning: ")
+    assert result.stdout == f"{path}: good, with 1 warning\n"
+
+
+def test_lines_of_lists_that_cannot_be_read_are_warned_of(tmp_path: Path) -> None:
+    path, names = tmp_path / "lists.toml", tmp_path / "names"
+    names.write_text("ads.example\nthis line says nothing = ( at all\n")
+    path.write_text(UPSTREAM + '[[policy.list]]\nname = "a"\nfile = "names"\n')
+    result = check(path)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f'{names}:2: policy.list "a": warning: ')
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    result = check(tmp_path / "none.toml")
+    assert result.exit_code == 1
+    assert "cannot be read: No such file" in result.stderr

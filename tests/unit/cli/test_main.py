@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from dohproxy import __version__
+from dohproxy.cli.main import COMMANDS, main
+
+HEAVY = {"trio", "h2", "dns", "cryptography", "rich", "msgspec", "ssl", "marisa_trie", "idna"}
+
+
+def test_help_tells_every_subcommand() -> None:
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    assert all(f"  {name} " in result.output and text in result.output for name, text in COMMANDS.items())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_subcommand_has_help(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "-h"])
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: main {name}")
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(main, ["version"]).output == f"dohproxy {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["rnu"], ["check"], ["run", "--colour"], ["query"]])
+def test_bad_usage_ends_with_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(main, arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--help"], ["query", "--help"], ["run", "--help"]])
+def test_what_needs_nothing_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = f"""
+import sys
+from dohproxy.cli.main import main
+try:
+    main({arguments!r})
+except SystemExit:
+    pass
+print(*sys.modules, sep="\\n")
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert not HEAVY & set(told.split("\n"))
