@@ -1,0 +1,208 @@
+"""DNS over HTTP/2, the client's side (RFC 8484, RFC 9113)."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from contextlib import suppress
+from typing import Final
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, Event, RemoteSettingsChanged, ResponseReceived, StreamEnded, StreamReset
+from h2.exceptions import H2Error, StreamClosedError
+from h2.settings import SettingCodes
+
+from dohproxy.errors import Disconnected, MalformedMessage, ResolveError, UpstreamFailed
+from dohproxy.model import Question
+from dohproxy.protocol.http2_frames import GoawaySifter
+from dohproxy.protocol.session import Received, answers, question_octets
+from dohproxy.wire.constants import MAX_MESSAGE
+from dohproxy.wire.query import build_query
+
+MEDIA_TYPE: Final = b"application/dns-message"
+_RECEIVE_WINDOW: Final = 1 << 20
+"""Octets of answers that may be on their way to us."""
+_ROOM_OF_QUERY: Final = 512
+"""No query of ours is larger: a name of 255 octets, padded."""
+_LAST_STREAM: Final = (1 << 31) - 1 - 2 * 65536
+"""Streams are not numbered again (RFC 9113 5.1.1): before they run out the connection is given up."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class _Stream:
+    """One request and what came back of its response."""
+
+    __slots__ = ("age", "body", "question", "size")
+
+    def __init__(self, question: bytes) -> None:
+        self.question = question
+        self.body: list[bytes] = []
+        self.size = 0
+        self.age = 0
+
+
+class DohSession:
+    """One connection's exchanges by stream; `authority` and `path` are those of the URL, `method` is POST or GET."""
+
+    def __init__(
+        self, authority: str, path: str, method: str = "POST", *, pipeline: int, checking_disabled: bool = True
+    ) -> None:
+        self._path = path.removesuffix("{?dns}").encode()
+        self._post = method == "POST"
+        self._pipeline = pipeline
+        self._cd = checking_disabled
+        self.ready = False
+        """Whether the first SETTINGS have come, which tell how many streams the peer takes."""
+        self._limit = 0
+        self._streams: dict[int, _Stream] = {}
+        self._sifter = GoawaySifter()
+        self._fixed: Headers = [(b":scheme", b"https"), (b":authority", authority.encode()), (b"accept", MEDIA_TYPE)]
+        self._h2 = _open_h2(pipeline)
+
+    @property
+    def capacity(self) -> int:
+        """How many more exchanges may begin now."""
+        if self.closing or self._h2.outbound_flow_control_window < _ROOM_OF_QUERY:
+            return 0
+        return self._limit - len(self._streams)
+
+    @property
+    def closing(self) -> bool:
+        """Whether no exchange may ever begin again."""
+        return self._sifter.last_stream is not None or self._h2.highest_outbound_stream_id > _LAST_STREAM
+
+    def begin(self, question: Question) -> int:
+        """Ask: the key of the exchange."""
+        query = build_query(question, 0, cd=self._cd)
+        stream_id = self._h2.get_next_available_stream_id()
+        self._streams[stream_id] = _Stream(question_octets(question))
+        if self._post:
+            self._h2.send_headers(stream_id, self._post_headers(len(query)))
+            self._h2.send_data(stream_id, query, end_stream=True)
+        else:
+            self._h2.send_headers(stream_id, self._get_headers(query), end_stream=True)
+        return stream_id
+
+    def _post_headers(self, size: int) -> Headers:
+        return [
+            (b":method", b"POST"),
+            (b":path", self._path),
+            *self._fixed,
+            (b"content-type", MEDIA_TYPE),
+            (b"content-length", b"%d" % size),
+        ]
+
+    def _get_headers(self, query: bytes) -> Headers:
+        """With the query as base64url without padding characters (RFC 8484 6)."""
+        mark = b"&" if b"?" in self._path else b"?"
+        path = self._path + mark + b"dns=" + urlsafe_b64encode(query).rstrip(b"=")
+        return [(b":method", b"GET"), (b":path", path), *self._fixed]
+
+    def forget(self, key: int) -> None:
+        """Nobody waits for this exchange any longer."""
+        if self._streams.pop(key, None) is not None:
+            with suppress(StreamClosedError):  # its end may have come, though we have not looked at it yet
+                self._h2.reset_stream(key, ErrorCodes.CANCEL)
+
+    def receive_untrusted(self, data: bytes) -> list[Received]:
+        """What these octets complete. Raises MalformedMessage where nothing that follows can be trusted."""
+        frames = self._sifter.receive_untrusted(data)
+        try:
+            events = self._h2.receive_data(frames)
+            found = [received for event in events if (received := self._handle(event)) is not None]
+        except H2Error as error:
+            raise MalformedMessage(f"HTTP/2: {error}") from error
+        return found + self._gone_away()
+
+    def _gone_away(self) -> list[Received]:
+        """The exchanges that the peer will not answer since its GOAWAY: they are safe to repeat (RFC 9113 6.8)."""
+        last = self._sifter.last_stream
+        if last is None:
+            return []
+        lost = [key for key in self._streams if key > last]
+        for key in lost:
+            del self._streams[key]
+        return [Received(key, Disconnected("the server went away")) for key in lost]
+
+    def _handle(self, event: Event) -> Received | None:
+        if isinstance(event, RemoteSettingsChanged):
+            self._settle()
+        elif isinstance(event, ResponseReceived):
+            return self._response(event.stream_id, dict(event.headers))
+        elif isinstance(event, DataReceived):
+            return self._data(event)
+        elif isinstance(event, StreamEnded):
+            return self._end(event.stream_id)
+        elif isinstance(event, StreamReset) and event.stream_id in self._streams:
+            del self._streams[event.stream_id]
+            return Received(event.stream_id, _reset(event))
+        return None
+
+    def _settle(self) -> None:
+        """Takes the peer's limit of streams; none may begin where a query would not fit into a stream's window."""
+        self.ready = True
+        peer = self._h2.remote_settings
+        fits = not self._post or peer.initial_window_size >= _ROOM_OF_QUERY
+        self._limit = min(self._pipeline, peer.max_concurrent_streams) if fits else 0
+
+    def _response(self, stream_id: int, headers: dict[bytes, bytes]) -> Received | None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return None
+        status = headers.get(b":status", b"?")
+        if status != b"200":
+            return self._refuse(stream_id, f"HTTP status {status.decode('ascii', 'replace')}")
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != MEDIA_TYPE:
+            return self._refuse(stream_id, "an answer that is no application/dns-message")
+        age = headers.get(b"age", b"")
+        stream.age = int(age) if age.isdigit() and len(age) < 10 else 0
+        return None
+
+    def _data(self, event: DataReceived) -> Received | None:
+        """Takes a piece of the body. What nobody waits for is acknowledged all the same, or the connection's window ends."""
+        stream_id, size = event.stream_id, event.flow_controlled_length
+        if size:
+            self._h2.acknowledge_received_data(size, stream_id)
+        if (stream := self._streams.get(stream_id)) is None:
+            return None
+        stream.body.append(event.data)
+        stream.size += len(event.data)
+        return self._refuse(stream_id, "an answer over 65535 octets") if stream.size > MAX_MESSAGE else None
+
+    def _end(self, stream_id: int) -> Received | None:
+        stream = self._streams.pop(stream_id, None)
+        if stream is None:
+            return None
+        message = b"".join(stream.body)
+        if not answers(message, stream.question):
+            return Received(stream_id, UpstreamFailed("an answer to another question"))
+        return Received(stream_id, message, stream.age)
+
+    def _refuse(self, stream_id: int, reason: str) -> Received:
+        self.forget(stream_id)
+        return Received(stream_id, UpstreamFailed(reason))
+
+    def take(self) -> list[bytes]:
+        """The octets to send, once only."""
+        octets = self._h2.data_to_send()
+        return [octets] if octets else []
+
+
+def _open_h2(pipeline: int) -> H2Connection:
+    """A connection with its preface in the outgoing octets. Our own headers are right as they are, and go unchecked."""
+    connection = H2Connection(
+        H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
+    )
+    connection.local_settings.update({SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_CONCURRENT_STREAMS: pipeline})
+    connection.initiate_connection()
+    connection.increment_flow_control_window(_RECEIVE_WINDOW)
+    return connection
+
+
+def _reset(event: StreamReset) -> ResolveError:
+    """REFUSED_STREAM was not looked at and is safe to repeat (RFC 9113 8.7)."""
+    if event.error_code == ErrorCodes.REFUSED_STREAM:
+        return Disconnected("the server refused the stream")
+    return UpstreamFailed("the server reset the stream")

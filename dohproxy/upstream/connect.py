@@ -1,0 +1,84 @@
+"""A TCP connection to the first of several addresses that takes it (RFC 8305, without the name resolution)."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import trio
+
+STAGGER = 0.25
+"""Seconds before the next address is tried as well (RFC 8305 5)."""
+
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+async def connect(addresses: tuple[str, ...], port: int) -> socket.socket:
+    """A non-blocking socket, connected; raises OSError, the last there was, if no address takes it."""
+    race = _Race()
+    try:
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                lost = trio.Event()
+                nursery.start_soon(race.run, address, port, lost, nursery.cancel_scope)
+                with trio.move_on_after(STAGGER):
+                    await lost.wait()
+    except BaseException:
+        race.close()
+        raise
+    return race.result()
+
+
+class _Race:
+    """Attempts at several addresses, of which the first to succeed ends the others."""
+
+    def __init__(self) -> None:
+        self._connected: list[socket.socket] = []
+        self._errors: list[OSError] = []
+
+    async def run(self, address: str, port: int, lost: trio.Event, all: trio.CancelScope) -> None:
+        try:
+            self._connected.append(await _connect_one(address, port))
+        except OSError as error:
+            self._errors.append(error)
+            lost.set()
+        else:
+            all.cancel()
+
+    def result(self) -> socket.socket:
+        if not self._connected:
+            raise self._errors[-1]
+        winner = self._connected.pop(0)
+        self.close()
+        return winner
+
+    def close(self) -> None:
+        for sock in self._connected:
+            sock.close()
+
+
+async def _connect_one(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await _connected(sock, address, port)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _connected(sock: socket.socket, address: str, port: int) -> None:
+    try:
+        sock.connect((address, port))
+    except BlockingIOError:
+        await trio.lowlevel.wait_writable(sock)
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code)) from None
+
+
+def acknowledge_quickly(sock: socket.socket) -> None:
+    """Ask for the next ACK at once: Linux forgets it with every read. Without it small answers wait for delayed ACKs."""
+    if _QUICKACK is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)

@@ -1,0 +1,340 @@
+"""One connection to an upstream: a session on a socket, driven by one reader, one writer and one clock.
+
+A question costs no task, no Event and no cancel scope: the asking task parks in its Exchange, the reader wakes it with
+the answer, or the clock without one. What is asked in one turn of the event loop leaves in one send.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from enum import Enum
+
+import trio
+from msgspec import Struct
+
+from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
+from dohproxy.model import Answer, Question, Transport
+from dohproxy.protocol.session import Received, Session
+from dohproxy.upstream.answers import answer_from
+from dohproxy.upstream.bell import Bell
+from dohproxy.upstream.connect import acknowledge_quickly, connect
+from dohproxy.upstream.tls import Layer
+
+_READ = 65536
+
+
+class State(Enum):
+    """Of a connection."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    SUSPECT = "suspect"
+    """It kept silent while a question waited: it gets no more questions until it speaks again."""
+    CLOSED = "closed"
+
+
+class Route(Struct, frozen=True):
+    """Where a connection leads, and its times in seconds."""
+
+    upstream: str
+    transport: Transport
+    addresses: tuple[str, ...]
+    port: int
+    connect_timeout: float
+    idle_timeout: float
+    pipeline: int
+    """Questions that may wait for a connection that is not open yet."""
+
+
+class Exchange:
+    """One question under way on a connection."""
+
+    __slots__ = ("_age", "_connection", "_reply", "_task", "began", "key", "question", "until")
+
+    def __init__(self, connection: Connection, question: Question, began: float) -> None:
+        self.question = question
+        self.began = began
+        self.key = -1
+        """The session's; -1 while it has not begun."""
+        self.until = began
+        self._connection = connection
+        self._task: trio.lowlevel.Task | None = None
+        self._reply: bytes | ResolveError | None = None
+        self._age = 0
+
+    async def answer(self, until: float) -> Answer | None:
+        """The answer, or None if there is none by the monotonic time `until`: then ask again, or drop it.
+
+        Raises Disconnected, NoReachableUpstream or UpstreamFailed. A caller that is cancelled drops the exchange.
+        """
+        if self._reply is None:
+            self.until = until
+            self._task = trio.lowlevel.current_task()
+            self._connection.expect(until)
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        reply, route = self._reply, self._connection.route
+        if reply is None:
+            return None
+        if isinstance(reply, ResolveError):
+            raise reply
+        return answer_from(reply, route.upstream, route.transport, trio.current_time() - self._age)
+
+    def drop(self) -> None:
+        """Nobody wants the answer any more; does nothing to an exchange that is over."""
+        if self._reply is None:
+            self._connection.forget(self)
+
+    def settle(self, reply: bytes | ResolveError, age: int = 0) -> None:
+        """What came of it."""
+        self._reply, self._age = reply, age
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the asking task see what there is."""
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a task is parked in it."""
+        return self._task is not None
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        self.drop()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Connection:
+    """Opens when it runs, and ends by itself: idle, gone away, broken. Questions asked before it is open wait for it."""
+
+    def __init__(self, route: Route, session: Session, layer: Layer) -> None:
+        self.route = route
+        self.state = State.CONNECTING
+        self._session = session
+        self._layer = layer
+        self._backlog: dict[Exchange, None] = {}
+        self._under_way: dict[int, Exchange] = {}
+        self._bell = Bell()
+        self._unsent = b""
+        self._socket: socket.socket | None = None
+        self._clock = trio.CancelScope()
+        self._life = trio.CancelScope()
+        self._active = trio.current_time()
+        """When octets last came, or a question."""
+        self._opened_by = self._active + route.connect_timeout
+        self._heard = -1.0
+        """When octets last came."""
+        self._error: ResolveError = NotReady("the proxy is stopping")
+
+    def __repr__(self) -> str:
+        waiting = f", {len(self._backlog)} waiting" if self._backlog else ""
+        return f"{self.state.value} with {len(self._under_way)} under way{waiting}"
+
+    @property
+    def room(self) -> int:
+        """How many more questions it could carry at once."""
+        if self.state is State.OPEN:
+            return self._session.capacity - len(self._backlog)
+        return self.route.pipeline - len(self._backlog) if self.state is State.CONNECTING else 0
+
+    @property
+    def queue(self) -> int:
+        """How many more questions may wait for their turn here."""
+        usable = self.state in (State.OPEN, State.CONNECTING) and not self._session.closing
+        return self.route.pipeline - len(self._backlog) if usable else 0
+
+    def begin(self, question: Question) -> Exchange:
+        """Ask; the octets leave at the end of this turn, or once the connection can take them."""
+        self._active = now = trio.current_time()
+        exchange = Exchange(self, question, now)
+        self._backlog[exchange] = None
+        if self.state is State.OPEN:
+            self._begin_waiting()
+        return exchange
+
+    def _begin_waiting(self) -> None:
+        while self._backlog and self._session.capacity > 0:
+            exchange = next(iter(self._backlog))
+            del self._backlog[exchange]
+            exchange.key = self._session.begin(exchange.question)
+            self._under_way[exchange.key] = exchange
+        self._bell.ring()
+
+    def forget(self, exchange: Exchange) -> None:
+        """Its answer is not wanted any more."""
+        if exchange in self._backlog:
+            del self._backlog[exchange]
+        elif self._under_way.pop(exchange.key, None) is not None:
+            self._session.forget(exchange.key)
+            self._bell.ring()
+            self._end_if_done()
+
+    def expect(self, until: float) -> None:
+        """Somebody waits until then."""
+        if until < self._clock.deadline:  # noqa: PLR1730 - to set it, even to what it is, costs more than to look
+            self._clock.deadline = until
+
+    async def run(self) -> None:
+        """Lives the connection's life; returns when it is over, with every question answered or failed."""
+        try:
+            with self._life:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch)
+                    if (sock := await self._connect()) is not None:
+                        nursery.start_soon(self._write, sock)
+                        await self._read(sock)
+        finally:
+            self._close()
+
+    async def _connect(self) -> socket.socket | None:
+        try:
+            self._socket = await connect(self.route.addresses, self.route.port)
+        except OSError as error:
+            self._end(NoReachableUpstream(_words(error)))
+        return self._socket
+
+    # The reader
+
+    async def _read(self, sock: socket.socket) -> None:
+        try:
+            self._layer.shake_hands()
+            self._advance()
+            while True:
+                await trio.lowlevel.wait_readable(sock)
+                with suppress(BlockingIOError):
+                    data = sock.recv(_READ)
+                    acknowledge_quickly(sock)
+                    self._receive_untrusted(data)
+        except OSError as error:  # of TLS as well
+            self._end(self._broken(_words(error)))
+        except MalformedMessage as error:
+            self._end(UpstreamFailed(str(error)))
+
+    def _receive_untrusted(self, data: bytes) -> None:
+        if not data:
+            raise ConnectionError("closed the connection")
+        self._active = self._heard = trio.current_time()
+        for received in self._session.receive_untrusted(self._layer.open(data)):
+            self._deliver(received)
+        if self._layer.ended:
+            raise ConnectionError("closed the connection")
+        self._advance()
+        self._end_if_done()
+
+    def _deliver(self, received: Received) -> None:
+        exchange = self._under_way.pop(received.key, None)
+        if exchange is not None:
+            exchange.settle(received.reply, received.age)
+
+    def _advance(self) -> None:
+        """After news from the peer: opens, lets waiting questions begin, sends what the session answers by itself."""
+        if self._layer.established and self._session.ready and self.state is not State.CLOSED:
+            self.state = State.OPEN
+            if self._backlog:
+                self._begin_waiting()
+        self._gather()
+        if self._unsent:
+            self._bell.ring()
+
+    # The writer
+
+    async def _write(self, sock: socket.socket) -> None:
+        with suppress(OSError):  # the reader sees it too, and what the peer said before it
+            while True:
+                await self._bell.heard()
+                self._gather()
+                while self._unsent:
+                    await self._send(sock)
+
+    async def _send(self, sock: socket.socket) -> None:
+        try:
+            sent = sock.send(self._unsent)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock)
+            return
+        self._unsent = self._unsent[sent:]
+
+    def _gather(self) -> None:
+        """One TLS record a piece: several questions in one record made a server sit on its answers."""
+        if self._layer.established:
+            for piece in self._session.take():
+                self._layer.seal(piece)
+        self._unsent += self._layer.outgoing()
+
+    # The clock
+
+    async def _watch(self) -> None:
+        while True:
+            self._clock = trio.CancelScope(deadline=self._next_deadline(self._wake_late(trio.current_time())))
+            with self._clock:
+                await trio.sleep_forever()
+            self._end_if_late(trio.current_time())
+
+    def _wake_late(self, now: float) -> float:
+        """Wakes the tasks that have waited long enough; answers when the next has."""
+        earliest = float("inf")
+        for exchange in (*self._under_way.values(), *self._backlog):
+            if not exchange.waits:
+                continue
+            if exchange.until > now:
+                earliest = min(earliest, exchange.until)
+                continue
+            exchange.wake()
+            if self.state is State.OPEN and self._heard < exchange.began:
+                self.state = State.SUSPECT
+        return earliest
+
+    def _next_deadline(self, earliest: float) -> float:
+        if self.state is State.CONNECTING:
+            return min(earliest, self._opened_by)
+        if not self._under_way and not self._backlog:
+            return min(earliest, self._active + self.route.idle_timeout)
+        return earliest
+
+    def _end_if_late(self, now: float) -> None:
+        if self.state is State.CONNECTING and now >= self._opened_by:
+            self._end(NoReachableUpstream("no connection in time"))
+        elif not self._under_way and not self._backlog and now >= self._active + self.route.idle_timeout:
+            self._end(Disconnected("closed as idle"))
+
+    # The end
+
+    def _end_if_done(self) -> None:
+        """A connection that takes no more questions is of no use once the last is answered."""
+        if not self._under_way and (self._session.closing or self.state is State.SUSPECT):
+            self._end(Disconnected("the connection has had its time"))
+
+    def _broken(self, reason: str) -> ResolveError:
+        return Disconnected(reason) if self._layer.established else NoReachableUpstream(reason)
+
+    def _end(self, error: ResolveError) -> None:
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            self._error = error
+            self._life.cancel()
+
+    def _close(self) -> None:
+        self.state = State.CLOSED
+        if self._socket is not None:
+            self._layer.close()
+            with suppress(OSError):  # a goodbye that does not fit is not worth waiting for
+                self._socket.send(self._unsent + self._layer.outgoing())
+            self._socket.close()
+        left = (*self._under_way.values(), *self._backlog)
+        self._under_way.clear()
+        self._backlog.clear()
+        for exchange in left:
+            exchange.settle(type(self._error)(str(self._error)))
+
+
+def _words(error: OSError) -> str:
+    """Why a connection failed, in a few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,49 @@
+"""DNS over HTTPS (RFC 8484), with HTTP/2."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dohproxy.config import settings
+from dohproxy.model import Transport
+from dohproxy.protocol.doh import DohSession
+from dohproxy.upstream.pool import Pool
+from dohproxy.upstream.tls import Layer, TlsClient
+
+_HTTPS = 443
+
+
+class Doh(Pool):
+    """An upstream of scheme `https`. Raises BadAuthorities for an unusable `ca_file`."""
+
+    transport = Transport.DOH
+
+    def __init__(self, upstream: settings.Upstream, forwarding: settings.Forwarding, *, checking_disabled: bool = True) -> None:
+        super().__init__(upstream, forwarding)
+        self._new_session = partial(
+            DohSession,
+            _authority(upstream),
+            upstream.path,
+            upstream.method,
+            pipeline=forwarding.pipeline,
+            checking_disabled=checking_disabled,
+        )
+        self._tls = TlsClient(
+            upstream.tls_name or upstream.host,
+            "h2",
+            ca_file=upstream.ca_file,
+            allow_tls12=upstream.allow_tls12,
+            alpn_required=True,
+        )
+
+    def _session(self) -> DohSession:
+        return self._new_session()
+
+    def _layer(self) -> Layer:
+        return self._tls.layer()
+
+
+def _authority(upstream: settings.Upstream) -> str:
+    """The host and port of the URL (RFC 3986 3.2)."""
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    return host if upstream.port == _HTTPS else f"{host}:{upstream.port}"

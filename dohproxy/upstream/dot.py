@@ -1,0 +1,42 @@
+"""DNS over TLS (RFC 7858, with the strict privacy profile of RFC 8310)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+from dohproxy.config import settings
+from dohproxy.model import Transport
+from dohproxy.protocol.dns_stream import DnsStream
+from dohproxy.upstream.pool import Pool
+from dohproxy.upstream.tls import Layer, TlsClient
+
+random_id: Callable[[], int] = partial(secrets.randbits, 16)
+"""A message ID that cannot be foretold (RFC 5452 9.2)."""
+
+
+class Dot(Pool):
+    """An upstream of scheme `tls`. Raises BadAuthorities for an unusable `ca_file`."""
+
+    transport = Transport.DOT
+
+    def __init__(
+        self,
+        upstream: settings.Upstream,
+        forwarding: settings.Forwarding,
+        *,
+        checking_disabled: bool = True,
+        random_id: Callable[[], int] = random_id,
+    ) -> None:
+        super().__init__(upstream, forwarding)
+        self._new_session = partial(DnsStream, random_id, pipeline=forwarding.pipeline, checking_disabled=checking_disabled)
+        self._tls = TlsClient(
+            upstream.tls_name or upstream.host, "dot", ca_file=upstream.ca_file, allow_tls12=upstream.allow_tls12
+        )
+
+    def _session(self) -> DnsStream:
+        return self._new_session()
+
+    def _layer(self) -> Layer:
+        return self._tls.layer()

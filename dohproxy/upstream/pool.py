@@ -1,0 +1,94 @@
+"""An upstream's connections: few, shared by all questions, opened only when those that are there have no room."""
+
+from __future__ import annotations
+
+import trio
+
+from dohproxy.config import settings
+from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded
+from dohproxy.model import Answer, Query, Transport
+from dohproxy.protocol.session import Session
+from dohproxy.upstream.connection import Connection, Exchange, Route
+from dohproxy.upstream.tls import Layer
+
+
+class Pool:
+    """One upstream that is spoken to over streams; its kinds say what is spoken. Serves while `run` runs."""
+
+    transport: Transport
+
+    def __init__(self, upstream: settings.Upstream, forwarding: settings.Forwarding) -> None:
+        self.name = upstream.name
+        self._limit = forwarding.connections
+        self._connections: list[Connection] = []
+        self._nursery: trio.Nursery | None = None
+        self._route = Route(
+            upstream=upstream.name,
+            transport=self.transport,
+            addresses=upstream.addresses,
+            port=upstream.port,
+            connect_timeout=forwarding.connect_timeout,
+            idle_timeout=forwarding.idle_timeout,
+            pipeline=forwarding.pipeline,
+        )
+
+    def __repr__(self) -> str:
+        connections = "; ".join(map(repr, self._connections)) or "no connection"
+        return f"<{type(self).__name__} {self.name}: {connections}>"
+
+    def _session(self) -> Session:
+        """What a new connection speaks."""
+        raise NotImplementedError
+
+    def _layer(self) -> Layer:
+        """What protects a new connection."""
+        raise NotImplementedError
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Owns the connections until it is cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    async def resolve(self, query: Query) -> Answer:
+        """The upstream's answer, whatever its RCODE; raises ResolveError."""
+        exchange = self.begin(query)
+        answer = await exchange.answer(query.deadline)
+        if answer is None:
+            exchange.drop()
+            raise NoReachableUpstream(f"{self.name}: no answer in time")
+        return answer
+
+    def begin(self, query: Query) -> Exchange:
+        """Ask, on the connection that the pool chooses here and now. Raises NotReady and Overloaded."""
+        return self._choose().begin(query.question)
+
+    def _choose(self) -> Connection:
+        """The first connection with room; else a new one; else the one where fewest wait."""
+        for connection in self._connections:
+            if connection.room > 0:
+                return connection
+        if len(self._connections) < self._limit:
+            return self._open()
+        shortest = max(self._connections, key=lambda connection: connection.queue)
+        if shortest.queue <= 0:
+            raise Overloaded(f"{self.name}: too many questions wait already")
+        return shortest
+
+    def _open(self) -> Connection:
+        if self._nursery is None:
+            raise NotReady(f"{self.name} is not running")
+        connection = Connection(self._route, self._session(), self._layer())
+        self._connections.append(connection)
+        self._nursery.start_soon(self._own, connection)
+        return connection
+
+    async def _own(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self._connections.remove(connection)
