@@ -24,7 +24,7 @@ _SOA_TIMES = (1, 3600, 600, 86400, TTL)
 """Serial, refresh, retry, expire, minimum (RFC 1035 3.3.13)."""
 
 
-def blocked_answer(verdict: Verdict, question: Question, now: float) -> Answer:
+def answer_for(verdict: Verdict, question: Question, now: float) -> Answer:
     """The answer that a blocking verdict stands for. For DROP it is never sent: the verdict tells to be silent."""
     records = _sinkhole(verdict, question) if verdict.action is Action.SINKHOLE else ()
     negative = not records and verdict.action in (Action.NXDOMAIN, Action.NODATA, Action.SINKHOLE)

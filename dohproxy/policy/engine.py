@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dohproxy.config.settings import Network, Policy
-from dohproxy.model import Answer, Question, Verdict
+from dohproxy.model import Answer, Client, Question, Verdict
 from dohproxy.policy.clients import NetworkIndex
 from dohproxy.policy.compiled import CompiledList
 from dohproxy.policy.group import Group
+
+__all__ = ["Engine", "Group"]
 
 _REMEMBERED = 10_000
 
@@ -40,12 +42,9 @@ class Engine:
         found = self._networks.find(address)
         return (self._default, None) if found is None else (self.groups[found[1]], found[0])
 
-    def group(self, name: str) -> Group:
-        """The group of this name; raises KeyError."""
-        for group in self.groups:
-            if group.name == name:
-                return group
-        raise KeyError(name)
+    def group(self, client: Client) -> Group:
+        """The group of a client: the one place that decides it, by the address so far."""
+        return self.group_of(client.address)
 
     def judge_question(self, question: Question, group: Group) -> Verdict | None:
         """What policy says before anyone is asked; None where it says nothing, which allows.

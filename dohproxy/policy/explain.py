@@ -60,7 +60,6 @@ def explain(engine: Engine, question: Question, address: str) -> Explanation:
     """What the engine says of this question from this client. Reads list files to find the lines of their rules."""
     group, network = engine.place_of(address)
     verdict = engine.judge_question(question, group)
-    rules = tuple(_rules(group, question, verdict))
     return Explanation(
         name=names.to_text(question.qname),
         type=type_to_text(question.qtype),
@@ -68,8 +67,8 @@ def explain(engine: Engine, question: Question, address: str) -> Explanation:
         group=group.name,
         network=str(network or ""),
         action=Action.ALLOW if verdict is None else verdict.action,
-        why=_why(verdict, rules),
-        rules=rules,
+        why=_why(verdict),
+        rules=tuple(_rules(group, question, verdict)),
     )
 
 
@@ -90,14 +89,11 @@ def _matched(action: Action, rule: Rule, decided: bool) -> Matched:
     return Matched(action, rule.text, rule.where, rule.file, rule.line, decided)
 
 
-def _why(verdict: Verdict | None, rules: tuple[Matched, ...]) -> str:
+def _why(verdict: Verdict | None) -> str:
     if verdict is None:
         return "no rule covers it, and the group allows by default"
     if verdict.rule.text == DEFAULT_DENY:
         return "no rule allows it, and the group denies by default"
-    if verdict.rule.where.startswith("list"):
-        reason = "no rule of the group decides, and of the lists' rules this is the most specific"
-    else:
-        reason = "it is the most specific rule of the group, whose rules come before lists"
-    equal = verdict.action is Action.ALLOW and any(rule.action is not Action.ALLOW for rule in rules)
-    return f"{verdict.rule.text} of {verdict.rule.where}: {reason}" + ("; allow beats deny among equals" if equal else "")
+    source = "lists" if verdict.rule.where.startswith("list") else "group"
+    before = {"lists": "no rule of the group decides", "group": "a group's rules come before lists"}[source]
+    return f"{verdict.rule.text} of {verdict.rule.where}: {before}; of the rules of the {source} the most specific wins, allow before deny"
