@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from dohproxy.errors import ValidationFailed
 from dohproxy.model import Answer, Ede, Mode, Name, Query, Question, Security, Source, Stage
-from dohproxy.policy.answers import blocked_answer
+from dohproxy.policy.answers import answer_for
 from dohproxy.policy.engine import Engine
 from dohproxy.policy.group import Group, blocks
 from dohproxy.wire import names
@@ -36,10 +36,10 @@ class Policed:
 
     async def resolve(self, query: Query) -> Answer:
         """The answer that this client may have; raises ValidationFailed where its mode refuses the verdict."""
-        group = self._engine.group(query.client.group)
+        group = self._engine.group(query.client)
         asked = self._engine.judge_question(query.question, group)
         if asked is not None and blocks(asked):
-            return blocked_answer(asked, query.question, self._now())
+            return answer_for(asked, query.question, self._now())
         mode = self.mode_of(query.question, group)
         answer = await self._below.resolve(_as_mode_wants(query, mode))
         if answer.source is Source.LOCAL:
@@ -48,7 +48,7 @@ class Policed:
         exempt = self._in_zone(query.question.qname)
         found = self._engine.judge_answer(query.question, answer, group, asked, exempt=exempt)
         if found is not None and blocks(found):
-            return blocked_answer(found, query.question, self._now())
+            return answer_for(found, query.question, self._now())
         return replace(answer, verdict=found or asked)
 
     def mode_of(self, question: Question, group: Group) -> Mode:
