@@ -94,6 +94,8 @@ def _why(verdict: Verdict | None) -> str:
         return "no rule covers it, and the group allows by default"
     if verdict.rule.text == DEFAULT_DENY:
         return "no rule allows it, and the group denies by default"
-    source = "lists" if verdict.rule.where.startswith("list") else "group"
-    before = {"lists": "no rule of the group decides", "group": "a group's rules come before lists"}[source]
-    return f"{verdict.rule.text} of {verdict.rule.where}: {before}; of the rules of the {source} the most specific wins, allow before deny"
+    if verdict.rule.where.startswith("list"):
+        why = "no rule of the group decides; of the lists' rules the most specific wins, allow before deny"
+    else:
+        why = "a group's rules come before lists; of them the most specific wins, allow before deny"
+    return f"{verdict.rule.text} of {verdict.rule.where}: {why}"
