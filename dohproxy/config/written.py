@@ -67,7 +67,7 @@ def read(kind: type[Table_], raw: dict[str, Any], report: Report) -> Table_ | No
 def _value(kind: Any, raw: Any, at: Path, report: Report) -> Any:
     if get_origin(kind) is Placed:
         return Placed(_value(get_args(kind)[0], raw, at, report), at)
-    plain, notes = _bare(kind)
+    plain, notes = bare(kind)
     for note in notes:
         if isinstance(note, Text):
             return _text(note, raw, at, report)
@@ -144,7 +144,7 @@ def keys(kind: type[Table]) -> list[str]:
 
 def describe(kind: Any) -> str:
     """What may be written for a value of that type, in words."""
-    plain, notes = _bare(kind)
+    plain, notes = bare(kind)
     for note in notes:
         if isinstance(note, Text):
             return note.allowed
@@ -153,7 +153,7 @@ def describe(kind: Any) -> str:
     return _words(plain) + "".join(_bounds(note) for note in notes if isinstance(note, msgspec.Meta))
 
 
-def _bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
     """The type itself and its annotations, whether it may be missing or is Placed."""
     notes: tuple[Any, ...] = ()
     while True:
@@ -185,7 +185,7 @@ def _bounds(meta: msgspec.Meta) -> str:
 
 
 def _choices(kind: Any) -> tuple[str, ...]:
-    plain, _ = _bare(kind)
+    plain, _ = bare(kind)
     return get_args(plain) if get_origin(plain) is Literal else ()
 
 
