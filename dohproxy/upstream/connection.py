@@ -56,6 +56,7 @@ class Exchange:
     def __init__(self, connection: Connection, question: Question, began: float) -> None:
         self.question = question
         self.began = began
+        """When it was asked, or put into the queue."""
         self.key = -1
         """The session's; -1 while it has not begun."""
         self.until = began
@@ -127,7 +128,7 @@ class Connection:
         """When octets last came, or a question."""
         self._opened_by = self._active + route.connect_timeout
         self._heard = -1.0
-        """When octets last came."""
+        """When the server last said something, beyond TLS."""
         self._error: ResolveError = NotReady("the proxy is stopping")
 
     def __repr__(self) -> str:
@@ -160,6 +161,7 @@ class Connection:
         while self._backlog and self._session.capacity > 0:
             exchange = next(iter(self._backlog))
             del self._backlog[exchange]
+            exchange.began = self._active
             exchange.key = self._session.begin(exchange.question)
             self._under_way[exchange.key] = exchange
         self._bell.ring()
@@ -210,15 +212,18 @@ class Connection:
                     acknowledge_quickly(sock)
                     self._receive_untrusted(data)
         except OSError as error:  # of TLS as well
-            self._end(self._broken(_words(error)))
+            self._end(self._broken(error))
         except MalformedMessage as error:
             self._end(UpstreamFailed(str(error)))
 
     def _receive_untrusted(self, data: bytes) -> None:
         if not data:
             raise ConnectionError("closed the connection")
-        self._active = self._heard = trio.current_time()
-        for received in self._session.receive_untrusted(self._layer.open(data)):
+        self._active = trio.current_time()
+        plain = self._layer.open(data)
+        if plain:
+            self._heard = self._active
+        for received in self._session.receive_untrusted(plain):
             self._deliver(received)
         if self._layer.ended:
             raise ConnectionError("closed the connection")
@@ -308,8 +313,10 @@ class Connection:
         if not self._under_way and (self._session.closing or self.state is State.SUSPECT):
             self._end(Disconnected("the connection has had its time"))
 
-    def _broken(self, reason: str) -> ResolveError:
-        return Disconnected(reason) if self._layer.established else NoReachableUpstream(reason)
+    def _broken(self, error: OSError) -> ResolveError:
+        if self._layer.established:
+            return Disconnected(_words(error))
+        return NoReachableUpstream(_words(error) + ("" if isinstance(error, ssl.SSLError) else " in the TLS handshake"))
 
     def _end(self, error: ResolveError) -> None:
         if self.state is not State.CLOSED:

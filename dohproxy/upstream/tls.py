@@ -12,7 +12,7 @@ _RECORD = 16384
 """A TLS record has no more (RFC 8446 5.1)."""
 
 
-class BadAuthorities(DohproxyError):
+class BadAuthorities(DohproxyError):  # noqa: N818 - named for what is wrong, as all errors here
     """A CA file that cannot be used."""
 
 
