@@ -1,0 +1,131 @@
+"""`dohproxy lab`: serves the lab, alone or with the proxy in front of it, until told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+from rich.console import Console
+
+from dohproxy.lab.lab import Lab, open_lab
+from dohproxy.lab.samples import SAMPLES, ask, show
+
+PROXY_PORT = 5300
+START = 10.0
+"""Seconds that the proxy may take to start."""
+STOP = 2.5
+"""Seconds that it may take to end before it is killed."""
+
+
+class LabFailed(Exception):  # noqa: N818 -- it says what happened
+    """The proxy did not start, or died; its text is for a person."""
+
+
+def run(*, with_proxy: bool = False, port: int = PROXY_PORT, dot_port: int = 0, doh_port: int = 0) -> int:
+    """Serves until SIGINT or SIGTERM; answers the exit status.
+
+    With `with_proxy` a proxy listens on 127.0.0.1, on `port` if that is free, and a table shows what it makes of the lab.
+    """
+    status = 0
+    try:
+        trio.run(partial(_serve, with_proxy=with_proxy, port=port, dot_port=dot_port, doh_port=doh_port))
+    except* (LabFailed, OSError) as group:
+        status = 1
+        for error in _leaves(group):
+            print(f"dohproxy lab: {error}", file=sys.stderr)
+    return status
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+async def _serve(*, with_proxy: bool, port: int, dot_port: int, doh_port: int) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    with TemporaryDirectory(prefix="dohproxy-lab-") as directory:
+        async with open_lab(Path(directory), dot_port, doh_port) as lab, trio.open_nursery() as nursery:
+            await nursery.start(_until_told, nursery.cancel_scope)
+            if with_proxy:
+                await _demonstrate(lab, port, nursery, console)
+            else:
+                _tell(lab, port, console)
+            console.print("Ctrl-C ends it.")
+            await trio.sleep_forever()
+
+
+async def _until_told(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
+
+
+def _tell(lab: Lab, port: int, console: Console) -> None:
+    config = lab.directory / "dohproxy.toml"
+    config.write_text(lab.config_toml(port))
+    console.print(f"The lab serves {lab.dot_url} and {lab.doh_url}, with certificates from {lab.ca_file}.")
+    console.print(*(f"Its root is signed: {line}" for line in lab.anchor_lines), sep="\n")
+    console.print(f"\n# A proxy in front of it: dohproxy run --config {config}\n\n{lab.config_toml(port)}", markup=False)
+
+
+async def _demonstrate(lab: Lab, port: int, nursery: trio.Nursery, console: Console) -> None:
+    chosen = free_port(port)
+    if chosen != port:
+        console.print(f"Port {port} of 127.0.0.1 is taken: the proxy listens on {chosen} instead.")
+    config = lab.directory / "dohproxy.toml"
+    config.write_text(lab.config_toml(chosen, more='[log]\nlevel = "warning"\n'))
+    await start_proxy(config, chosen, nursery)
+    show([await ask(sample, chosen) for sample in SAMPLES], console)
+    console.print(f"The lab serves {lab.dot_url} and {lab.doh_url}; the proxy serves 127.0.0.1:{chosen} ({config}). Try:")
+    for tried in ("www.rsa.lab +dnssec", "expired.bogus.lab", "expired.bogus.lab +cd", "ads.lab", "rebind.lab AAAA"):
+        console.print(f"    dig @127.0.0.1 -p {chosen} {tried}")
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` if both UDP and TCP are free on it, on 127.0.0.1; else another port that is."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tcp.bind(("127.0.0.1", wanted))
+            bound: int = tcp.getsockname()[1]
+            udp.bind(("127.0.0.1", bound))
+        except OSError:
+            return free_port(0)
+        return bound
+
+
+async def start_proxy(config: Path, port: int, nursery: trio.Nursery) -> None:
+    """Runs a proxy in `nursery` and comes back when it accepts TCP on `port`; raises LabFailed, there, if it dies."""
+    nursery.start_soon(_proxy, config)
+    with trio.move_on_after(START) as waiting:
+        while True:
+            with suppress(OSError):
+                await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+                return
+            await trio.sleep(0.02)
+    if waiting.cancelled_caught:
+        raise LabFailed(f"the proxy does not serve after {START:g} seconds")
+
+
+async def _proxy(config: Path) -> None:
+    command = [sys.executable, "-m", "dohproxy", "run", "--config", str(config)]
+    # In a session of its own: Ctrl-C reaches this process alone, and it is this process that stops the proxy.
+    done = await trio.run_process(command, check=False, deliver_cancel=_stop, start_new_session=True)
+    raise LabFailed(f"the proxy ended with status {done.returncode}")
+
+
+async def _stop(process: trio.Process) -> None:
+    process.terminate()
+    await trio.sleep(STOP)
+    process.kill()
