@@ -21,7 +21,7 @@ from dohproxy.wire import names
 from dohproxy.wire.constants import DNSKEY, DS
 
 
-class BadAnchors(DohproxyError, ValueError):
+class AnchorsError(DohproxyError, ValueError):
     """A text or a record that holds no trust anchors."""
 
 
@@ -83,16 +83,16 @@ def built_in(wall: int) -> tuple[Anchor, ...]:
 
 
 def read_published(text: str, wall: int) -> tuple[Anchor, ...]:
-    """The anchors in the text of IANA's root-anchors.xml (RFC 7958 2) that are valid at this time; raises BadAnchors."""
+    """The anchors in the text of IANA's root-anchors.xml (RFC 7958 2) that are valid at this time; raises AnchorsError."""
     try:
         root = ElementTree.fromstring(text)
         zone = names.from_text((root.findtext("Zone") or "").strip())
         entries = root.findall("KeyDigest")
         found = tuple(anchor for entry in entries if _is_valid(entry, wall) for anchor in _anchors_in(entry, zone))
     except (ElementTree.ParseError, ValueError) as error:
-        raise BadAnchors(f"not a file of trust anchors: {error}") from None
+        raise AnchorsError(f"not a file of trust anchors: {error}") from None
     if not found:
-        raise BadAnchors("none of the trust anchors is valid now")
+        raise AnchorsError("none of the trust anchors is valid now")
     return found
 
 

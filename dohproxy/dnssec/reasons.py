@@ -9,12 +9,28 @@ from dohproxy.wire import constants as c
 from dohproxy.wire.names import to_text
 
 _TYPES = {
-    number: mnemonic
-    for mnemonic in (
-        "A NS CNAME SOA PTR MX TXT AAAA SRV NAPTR DNAME DS SSHFP RRSIG NSEC DNSKEY NSEC3 NSEC3PARAM TLSA CDS CDNSKEY "
-        "SVCB HTTPS CAA URI ANY"
-    ).split()
-    for number in (getattr(c, mnemonic),)
+    c.A: "A",
+    c.NS: "NS",
+    c.CNAME: "CNAME",
+    c.SOA: "SOA",
+    c.PTR: "PTR",
+    c.MX: "MX",
+    c.TXT: "TXT",
+    c.AAAA: "AAAA",
+    c.SRV: "SRV",
+    c.NAPTR: "NAPTR",
+    c.DNAME: "DNAME",
+    c.DS: "DS",
+    c.SSHFP: "SSHFP",
+    c.RRSIG: "RRSIG",
+    c.NSEC: "NSEC",
+    c.DNSKEY: "DNSKEY",
+    c.NSEC3: "NSEC3",
+    c.TLSA: "TLSA",
+    c.SVCB: "SVCB",
+    c.HTTPS: "HTTPS",
+    c.CAA: "CAA",
+    c.ANY: "ANY",
 }
 
 
@@ -36,5 +52,5 @@ def unsigned(name: Name, rdtype: int, zone: Name) -> Ede:
 def of_failed_fetch(name: Name, rdtype: int, outcome: Answer | ResolveError) -> tuple[Ede, ...]:
     """Why the chain cannot be followed: a question of ours was not answered."""
     if isinstance(outcome, ResolveError):
-        return Ede(c.EDE_INDETERMINATE, f"{record(name, rdtype)} could not be fetched: {outcome}"), outcome.ede
+        return Ede(c.EDE_INDETERMINATE, f"{record(name, rdtype)} could not be fetched: {outcome}"), *outcome.edes
     return (Ede(c.EDE_INDETERMINATE, f"{record(name, rdtype)} could not be fetched: the answer was RCODE {outcome.rcode}"),)
