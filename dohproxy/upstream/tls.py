@@ -30,7 +30,7 @@ class Layer(Protocol):
         ...
 
     def shake_hands(self) -> None:
-        """Goes as far as it can with what has been received; raises ssl.SSLError if it fails."""
+        """Goes as far as it can with what has been received; raises OSError, of which ssl.SSLError is one, if it fails."""
         ...
 
     def seal(self, data: bytes) -> None:
@@ -38,7 +38,7 @@ class Layer(Protocol):
         ...
 
     def open(self, data: bytes) -> bytes:
-        """Decrypt what came from the socket; raises ssl.SSLError."""
+        """Decrypt what came from the socket; raises OSError."""
         ...
 
     def outgoing(self) -> bytes:
@@ -139,7 +139,7 @@ class _Tls:
         except ssl.SSLWantReadError:
             return
         if self._client.alpn_required and self._engine.selected_alpn_protocol() != self._client.alpn:
-            raise ssl.SSLError(f"the server does not speak {self._client.alpn}")
+            raise ConnectionAbortedError(f"the server does not speak {self._client.alpn}")
         self.established = True
 
     def seal(self, data: bytes) -> None:
