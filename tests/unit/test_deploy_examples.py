@@ -1,0 +1,97 @@
+"""The example configurations of deploy/ are good, and say what their comments say."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dohproxy.cli.main import main
+from dohproxy.config.load import load
+from dohproxy.config.settings import Settings
+from dohproxy.model import Action, Mode, Question
+from dohproxy.policy.compiled import load_lists
+from dohproxy.policy.engine import Engine
+from dohproxy.policy.explain import explain
+from dohproxy.wire import names
+from dohproxy.wire.constants import SRV, A
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+EXAMPLES = ("laptop", "node", "gateway")
+FILES = {
+    "corp-ca.pem": "-----BEGIN CERTIFICATE-----\n",
+    "malware.txt": "malware.example\n",
+    "ads.txt": "||ads.example^\n",
+    "adult.txt": "adult.example\n",
+    "hosts": "192.168.1.7 nas.lan nas\n",
+}
+Example = Callable[[str], Path]
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Example:
+    """Puts an example beside the files that it names."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    return lambda name: Path(shutil.copy(DEPLOY / f"{name}.toml", tmp_path))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_is_good_without_a_warning(name: str, example: Example) -> None:
+    result = CliRunner().invoke(main, ["check", str(example(name))])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith(f"{name}.toml: good\n")
+
+
+def files_named(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        direct = {text for key in ("file", "ca_file") if isinstance(text := value.get(key), str)}
+        hosts = value.get("hosts", [])
+        return direct.union(hosts, *map(files_named, value.values()))
+    return set().union(*map(files_named, value)) if isinstance(value, list) else set()
+
+
+def test_no_file_is_made_in_vain() -> None:
+    named = set().union(*(files_named(tomllib.loads((DEPLOY / f"{name}.toml").read_text())) for name in EXAMPLES))
+    assert named == set(FILES)
+
+
+def decision(settings: Settings, qname: str, client: str, qtype: int = A) -> tuple[str, Action]:
+    engine = Engine(settings.policy, load_lists(settings.policy, None))
+    told = explain(engine, Question(names.from_text(qname), qtype), client)
+    return told.group, told.action
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_only_zones_are_asked_in_clear(name: str, example: Example) -> None:
+    settings = load(example(name))
+    assert {upstream.scheme for upstream in settings.upstreams} <= {"tls", "https"}
+    assert settings.dnssec.mode is Mode.VALIDATE
+    assert all(zone.mode is Mode.OFF for zone in settings.zones)
+
+
+def test_the_node_has_least_privilege(example: Example) -> None:
+    settings = load(example("node"))
+    assert decision(settings, "api.bank.example", "10.1.0.9") == ("payments", Action.ALLOW)
+    assert decision(settings, "www.example", "10.1.0.9") == ("payments", Action.REFUSED)
+    assert decision(settings, "_x._tcp.db.svc.cluster.local", "10.1.0.9", SRV) == ("payments", Action.ALLOW)
+    assert decision(settings, "db.svc.cluster.local", "10.1.0.9") == ("payments", Action.REFUSED)
+    assert decision(settings, "db.prod.corp.example", "10.2.0.9") == ("build", Action.NXDOMAIN)
+    assert decision(settings, "malware.example", "10.3.0.9") == ("default", Action.REFUSED)
+
+
+def test_the_gateway_has_groups(example: Example) -> None:
+    settings = load(example("gateway"))
+    assert decision(settings, "chess.games.example", "192.168.10.5") == ("children", Action.NXDOMAIN)
+    assert decision(settings, "school.games.example", "192.168.10.5") == ("children", Action.ALLOW)
+    assert decision(settings, "adult.example", "192.168.10.5") == ("children", Action.SINKHOLE)
+    assert decision(settings, "adult.example", "192.168.1.5") == ("default", Action.ALLOW)
+    assert decision(settings, "x.ads.example", "192.168.1.5") == ("default", Action.NXDOMAIN)
+    assert decision(settings, "x.ads.example", "192.168.20.5") == ("guests", Action.ALLOW)
+    assert decision(settings, "printer.lan", "192.168.20.5") == ("guests", Action.NXDOMAIN)
