@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from dohproxy.dnssec import bitmap as bits
 from dohproxy.dnssec.proof import NOTHING_TO_READ, Proof, ProofKind
-from dohproxy.errors import BadName, MalformedMessage
+from dohproxy.errors import MalformedMessage
 from dohproxy.model import Name, RRset
 from dohproxy.wire import names
 from dohproxy.wire.constants import ANY, DS, NS, NSEC, SOA
@@ -156,13 +156,9 @@ def _covering(name: Name, records: list[Nsec]) -> Nsec | Proof:
     return Proof.none("no NSEC record covers the name")
 
 
-def _wildcard_denied(encloser: Name, records: list[Nsec]) -> Nsec | Proof | None:
-    """The record that covers the wildcard below `encloser`; None where that would be too long to exist."""
-    try:
-        wildcard = names.wildcard_of(encloser)
-    except BadName:
-        return None
-    cover = _covering(wildcard, records)
+def _wildcard_denied(encloser: Name, records: list[Nsec]) -> Nsec | Proof:
+    """The record that covers the wildcard below `encloser`, which has room for one where it has room for the name asked."""
+    cover = _covering(names.wildcard_of(encloser), records)
     if isinstance(cover, Proof):
         return Proof.none(f"the wildcard at the closest encloser {names.to_text(encloser)} is not denied")
     return cover
@@ -195,10 +191,7 @@ def _nodata_of_covered(qname: Name, qtype: int, cover: Nsec, records: list[Nsec]
     if is_below(cover.next, qname):
         return Proof(ProofKind.NODATA, "NSEC shows an empty non-terminal", used=(cover.rrset,))
     encloser = cover.closest_encloser(qname)
-    try:
-        wildcard = names.wildcard_of(encloser)
-    except BadName:
-        return Proof.none("the name does not exist, and there is no room for a wildcard")
+    wildcard = names.wildcard_of(encloser)
     complaint = Proof.none("the name does not exist, and no NSEC record shows the wildcard without the type")
     for record in _matching(wildcard, records):
         trouble = type_denied(record.owner, record.types, qtype)
@@ -293,6 +286,6 @@ def cut_or_not(types: bytes, record: str) -> tuple[ProofKind, str]:
     return ProofKind.NOT_A_CUT, f"{record} matches the name without NS"
 
 
-def _rrsets(*records: Nsec | None) -> tuple[RRset, ...]:
+def _rrsets(*records: Nsec) -> tuple[RRset, ...]:
     """The RRsets of these, each once."""
-    return tuple(dict.fromkeys(record.rrset for record in records if record is not None))
+    return tuple(dict.fromkeys(record.rrset for record in records))

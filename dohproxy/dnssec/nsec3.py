@@ -14,7 +14,7 @@ from dohproxy.dnssec import bitmap as bits
 from dohproxy.dnssec.budget import Budget, Cost
 from dohproxy.dnssec.nsec import cut_or_not, ds_denied, signed_owner, type_denied
 from dohproxy.dnssec.proof import NOTHING_TO_READ, Proof, ProofKind
-from dohproxy.errors import BadName, MalformedMessage
+from dohproxy.errors import MalformedMessage
 from dohproxy.model import Name, RRset
 from dohproxy.wire import names
 from dohproxy.wire.constants import NSEC3
@@ -112,6 +112,11 @@ class Encloser(Struct, frozen=True):
         """Whether no opt-out span covers the next closer name (RFC 5155 9.2)."""
         return not self.covering.opt_out
 
+    @property
+    def wildcard(self) -> Name:
+        """The source of synthesis; there is room for it where there is room for a name below the encloser."""
+        return names.wildcard_of(self.name)
+
 
 def hash_name(name: Name, salt: bytes, iterations: int) -> bytes:
     """The hash of a lower-case name: SHA-1, `iterations` times more than once (RFC 5155 5)."""
@@ -200,9 +205,8 @@ def _nxdomain(qname: Name, chain: Chain) -> Proof:
     encloser = find_encloser(qname, chain)
     if isinstance(encloser, Proof):
         return encloser
-    wildcard = _wildcard(encloser)
-    denied = chain.covering(wildcard) if wildcard else None
-    if wildcard and (denied is None or chain.matching(wildcard)):
+    denied = chain.covering(encloser.wildcard)
+    if denied is None or chain.matching(encloser.wildcard):
         return Proof.none(f"the wildcard at the closest encloser {names.to_text(encloser.name)} is not denied")
     return Proof(
         ProofKind.NXDOMAIN,
@@ -226,9 +230,8 @@ def _nodata(qname: Name, qtype: int, chain: Chain) -> Proof:
     encloser = find_encloser(qname, chain)
     if isinstance(encloser, Proof):
         return encloser
-    wildcard = _wildcard(encloser)
-    if wildcard and (source := chain.matching(wildcard)):
-        return type_denied(wildcard, source.types, qtype) or Proof(
+    if source := chain.matching(encloser.wildcard):
+        return type_denied(encloser.wildcard, source.types, qtype) or Proof(
             ProofKind.WILDCARD_NODATA,
             "NSEC3 covers the name and matches its wildcard without the type" + _remark(encloser),
             encloser.secure,
@@ -322,18 +325,10 @@ def _downward(qname: Name, zone: Name) -> Iterator[Name]:
     return reversed(path)
 
 
-def _wildcard(encloser: Encloser) -> Name | None:
-    """The wildcard below the closest encloser; None where it would be too long to exist."""
-    try:
-        return names.wildcard_of(encloser.name)
-    except BadName:
-        return None
-
-
 def _remark(encloser: Encloser) -> str:
     return "" if encloser.secure else " (opt-out)"
 
 
-def _rrsets(*records: Nsec3 | None) -> tuple[RRset, ...]:
+def _rrsets(*records: Nsec3) -> tuple[RRset, ...]:
     """The RRsets of these, each once."""
-    return tuple(dict.fromkeys(record.rrset for record in records if record is not None))
+    return tuple(dict.fromkeys(record.rrset for record in records))
