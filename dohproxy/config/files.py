@@ -17,7 +17,7 @@ class Files:
 
     def readable(self, text: str, at: lines.Path) -> Path:
         """A file that is there and can be read."""
-        path = self.base / Path(text).expanduser()
+        path = self._path(text)
         try:
             with path.open("rb"):
                 pass
@@ -27,7 +27,7 @@ class Files:
 
     def certificates(self, text: str, at: lines.Path) -> Path:
         """A file with certificates in PEM (RFC 7468)."""
-        path = self.base / Path(text).expanduser()
+        path = self._path(text)
         try:
             if b"-----BEGIN CERTIFICATE-----" not in path.read_bytes():
                 self.report.problem(at, f"{path} has no certificate", allowed="a file with certificates in PEM")
@@ -37,7 +37,7 @@ class Files:
 
     def writable(self, text: str, at: lines.Path) -> Path:
         """A file that may not be there yet, in a directory that is."""
-        path = self.base / Path(text).expanduser()
+        path = self._path(text)
         if path.is_dir():
             self.report.problem(at, f"{path} is a directory", allowed="a file")
         elif not path.parent.is_dir():
@@ -45,6 +45,12 @@ class Files:
         elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
             self.report.problem(at, f"{path} cannot be read and written")
         return path
+
+    def _path(self, text: str) -> Path:
+        try:
+            return self.base / Path(text).expanduser()
+        except RuntimeError:  # nobody has that home
+            return self.base / text
 
     def _unreadable(self, path: Path, error: OSError | ValueError, at: lines.Path) -> None:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -190,7 +190,9 @@ def _choices(kind: Any) -> tuple[str, ...]:
 
 
 def toml(raw: Any) -> str:
-    """A value nearly as TOML writes it, shortened."""
+    """A value as TOML writes it, or what it is, kept short."""
+    if isinstance(raw, dict | list):
+        return "a table" if isinstance(raw, dict) else "an array"
     text = f'"{raw}"' if isinstance(raw, str) else str(raw).lower() if isinstance(raw, bool) else str(raw)
     return text if len(text) <= 80 else text[:77] + "…"
 
