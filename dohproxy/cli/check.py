@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ def command(file: Path) -> None:
 
     try:
         settings = load(file)
-        warnings = (*settings.warnings, *_unreadable_lines(settings))
+        warnings = (*settings.warnings, *_deep_warnings(settings))
     except ConfigError as error:
         tell(error.problems)
         click.echo(f"{file}: {_count(len(error.problems), 'problem')}", err=True)
@@ -36,20 +37,19 @@ def command(file: Path) -> None:
     click.echo(f"{file}: good" + (f", with {_count(len(warnings), 'warning')}" if warnings else ""))
 
 
-def _unreadable_lines(settings: Settings) -> tuple[Problem, ...]:
-    """The lines of lists that say nothing; raises ConfigError if a rule or a list cannot be used at all."""
+def _deep_warnings(settings: Settings) -> tuple[Problem, ...]:
+    """Of lines in lists that say nothing. Builds all that `run` would, and raises ConfigError where that cannot be."""
+    from dohproxy.build import Pipeline, core_for  # noqa: PLC0415
     from dohproxy.errors import Problem  # noqa: PLC0415
-    from dohproxy.policy.compiled import load_lists  # noqa: PLC0415
-    from dohproxy.policy.engine import Engine  # noqa: PLC0415
+    from dohproxy.policy.compiled import cache_directory, load_lists  # noqa: PLC0415
 
-    lists = load_lists(settings.policy, None)
-    Engine(settings.policy, lists)
     found = []
-    for one in lists.values():
+    for one in load_lists(settings.policy, cache_directory(os.environ)).values():
         key = f'policy.list "{one.name}"'
         found += [Problem(str(one.file), line.line, key, line.reason) for line in one.summary.problems]
         if more := one.summary.unreadable - len(one.summary.problems):
             found.append(Problem(str(one.file), 0, key, f"{more} more lines cannot be read"))
+    Pipeline(settings, core_for(settings, None))
     return tuple(found)
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dohproxy.cli.options import config_option, read_client, read_question, read_settings
+from dohproxy.cli.options import BAD_CONFIGURATION, config_option, read_client, read_question, read_settings, tell
 
 if TYPE_CHECKING:
     from dohproxy.cli.render import Found
     from dohproxy.config.settings import Settings
-    from dohproxy.model import Question
+    from dohproxy.model import Answer, Question
 
 
 @click.command("query")
@@ -33,10 +33,15 @@ def command(*, name: str, rdtype: str, client: str, cd: bool, as_json: bool, con
     import trio  # noqa: PLC0415
 
     from dohproxy.cli import render  # noqa: PLC0415
+    from dohproxy.errors import ConfigError  # noqa: PLC0415
     from dohproxy.wire.constants import SERVFAIL  # noqa: PLC0415
 
     question, settings = read_question(name, rdtype), read_settings(config)
-    found = trio.run(partial(_ask, settings, question, client, cd))
+    try:
+        found = trio.run(partial(_ask, settings, question, client, cd))
+    except ConfigError as error:
+        tell(error.problems)
+        sys.exit(BAD_CONFIGURATION)
     if as_json:
         click.echo(msgspec.json.encode(render.record_of(found)).decode())
     else:
@@ -52,11 +57,12 @@ async def _ask(settings: Settings, question: Question, client: str, cd: bool) ->
     from dohproxy.errors import ResolveError  # noqa: PLC0415
     from dohproxy.model import Client, Query, Transport  # noqa: PLC0415
 
-    async with build.resolver(settings) as resolver:
+    async with build.resolver(settings) as pipeline:
+        asker = Client(client, Transport.INTERNAL, pipeline.engine.group_of(client).name)
         started = trio.current_time()
-        query = Query(question, Client(client, Transport.INTERNAL), started + settings.forwarding.timeout, cd)
+        outcome: Answer | ResolveError
         try:
-            outcome = await resolver.resolve(query)
+            outcome = await pipeline.stage.resolve(Query(question, asker, started + settings.forwarding.timeout, cd))
         except ResolveError as error:
             outcome = error
-        return Found(question, client, outcome, trio.current_time() - started)
+        return Found(question, client, asker.group, outcome, trio.current_time() - started)

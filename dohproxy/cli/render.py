@@ -38,10 +38,11 @@ SOURCES = {
 
 
 class Found(Struct, frozen=True):
-    """A question, on whose behalf it was asked, and what became of it."""
+    """A question, on whose behalf it was asked (the client's address and policy group), and what became of it."""
 
     question: Question
     client: str
+    group: str
     outcome: Answer | ResolveError
     seconds: float
 
@@ -96,7 +97,9 @@ def _labelled(label: str, lines: Iterable[str]) -> list[str]:
 
 
 def _time(found: Found) -> list[str]:
-    return _labelled("client", [found.client]) + _labelled("time", [f"{found.seconds * 1000:.0f} ms"])
+    return _labelled("client", [f"{found.client} (group {found.group})"]) + _labelled(
+        "time", [f"{found.seconds * 1000:.0f} ms"]
+    )
 
 
 def policy_text(verdict: Verdict | None) -> str:
@@ -174,6 +177,7 @@ def record_of(found: Found) -> dict[str, Any]:
         "name": names.to_text(question.qname),
         "type": type_to_text(question.qtype),
         "client": found.client,
+        "group": found.group,
         "rcode": rcode_to_text(outcome.rcode),
         "milliseconds": round(found.seconds * 1000, 1),
     }

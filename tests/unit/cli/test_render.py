@@ -37,7 +37,7 @@ ANSWER = Answer(
 
 
 def test_an_answer_for_a_person() -> None:
-    assert lines_of(Found(QUESTION, "10.0.0.1", ANSWER, 0.0234)) == [
+    assert lines_of(Found(QUESTION, "10.0.0.1", "a", ANSWER, 0.0234)) == [
         "www.example. A: NOERROR, secure",
         "  www.example. 300 IN A 192.0.2.1",
         "",
@@ -47,7 +47,7 @@ def test_an_answer_for_a_person() -> None:
         "  signed 2026-01-01T00:00:00Z to 2026-01-31T12:00:00Z  DS 4711 matched",
         'policy    allow by *.example, group "a", allow (a.toml:7)',
         "source    quad9 by DNS over TLS",
-        "client    10.0.0.1",
+        "client    10.0.0.1 (group a)",
         "time      23 ms",
     ]
 
@@ -55,28 +55,28 @@ def test_an_answer_for_a_person() -> None:
 def test_what_was_made_here() -> None:
     verdict = Verdict(Action.SINKHOLE, Rule("ads.example", 'list "ads"', "ads.txt"), ("192.0.2.9",))
     answer = Answer(3, ede=(Ede(15, "blocked"),), source=Source.POLICY, verdict=verdict)
-    assert lines_of(Found(QUESTION, "::1", answer, 0.001)) == [
+    assert lines_of(Found(QUESTION, "::1", "default", answer, 0.001)) == [
         "www.example. A: NXDOMAIN, unchecked",
         "why       EDE 15 (Blocked): blocked",
         'policy    sinkhole to 192.0.2.9 by ads.example, list "ads" (ads.txt)',
         "source    made by policy",
-        "client    ::1",
+        "client    ::1 (group default)",
         "time      1 ms",
     ]
 
 
 def test_an_error_for_a_person() -> None:
-    lines = lines_of(Found(QUESTION, "::1", NoReachableUpstream("nobody answered"), 5))
+    lines = lines_of(Found(QUESTION, "::1", "default", NoReachableUpstream("nobody answered"), 5))
     assert lines == [
         "www.example. A: SERVFAIL",
         "why       EDE 22 (No Reachable Authority): nobody answered",
-        "client    ::1",
+        "client    ::1 (group default)",
         "time      5000 ms",
     ]
 
 
 def test_an_answer_for_machines() -> None:
-    told = json.loads(json.dumps(record_of(Found(QUESTION, "10.0.0.1", ANSWER, 0.0234))))
+    told = json.loads(json.dumps(record_of(Found(QUESTION, "10.0.0.1", "a", ANSWER, 0.0234))))
     assert told["answer"] == ["www.example. 300 IN A 192.0.2.1"]
     assert (told["name"], told["type"], told["rcode"], told["security"]) == ("www.example.", "A", "NOERROR", "secure")
     assert told["chain"][1] == {
@@ -94,7 +94,7 @@ def test_an_answer_for_machines() -> None:
 
 
 def test_an_error_for_machines() -> None:
-    told = record_of(Found(QUESTION, "::1", NoReachableUpstream("nobody answered"), 5))
+    told = record_of(Found(QUESTION, "::1", "default", NoReachableUpstream("nobody answered"), 5))
     assert told["rcode"] == "SERVFAIL"
     assert told["ede"] == [{"code": 22, "text": "nobody answered"}]
 
