@@ -9,7 +9,6 @@ import trio
 from msgspec.structs import replace
 
 from dohproxy.cache.proofs import ProofStore
-from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.validate import Judgement, Need, World, validate
 from dohproxy.errors import ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question, Security, Stage
@@ -23,13 +22,14 @@ class Validated:
 
     A verdict is a property of the answer: what is done with it is decided above, by the asking client's mode. An answer
     that fails is asked for once more, elsewhere, before it is called bogus: an upstream may have stripped its signatures.
-    `world` makes what a judgement reads: anchors, trusted keys, limits, and the wall time of now.
+    `world` makes what a judgement reads: anchors, trusted keys, limits, and the time of now; told True, it does not dwell
+    on zones that were found bogus a moment ago.
     """
 
     def __init__(
         self,
         below: Stage,
-        world: Callable[[], World],
+        world: Callable[[bool], World],
         proofs: ProofStore | None,
         flights: Flights,
         now: Callable[[], float],
@@ -41,7 +41,7 @@ class Validated:
         answer = await self._below.resolve(query)
         if query.cd:
             return answer
-        judged = await self._judged(query, answer)
+        judged = await self._judged(query, answer, self._world(False))
         if judged.security in (Security.BOGUS, Security.INDETERMINATE) and (other := await self._elsewhere(query, answer)):
             judged = other
         if judged.security is Security.SECURE and self._proofs is not None:
@@ -49,19 +49,19 @@ class Validated:
         return judged
 
     async def _elsewhere(self, query: Query, failed: Answer) -> Answer | None:
-        """The same from another upstream, if there is one and what it says holds."""
+        """The same from another upstream, chain and all, if there is one and what it says holds."""
         again = replace(query, avoid=(*query.avoid, failed.upstream))
         try:
             answer = await self._below.resolve(again)
         except ResolveError:
             return None
-        if answer.upstream == failed.upstream and answer.answer == failed.answer and answer.authority == failed.authority:
+        if answer.upstream == failed.upstream:
             return None
-        judged = await self._judged(again, answer)
+        judged = await self._judged(again, answer, self._world(True))
         return judged if judged.security in (Security.SECURE, Security.INSECURE) else None
 
-    async def _judged(self, query: Query, answer: Answer) -> Answer:
-        judging = validate(query.question, answer, self._world())
+    async def _judged(self, query: Query, answer: Answer, world: World) -> Answer:
+        judging = validate(query.question, answer, world)
         try:
             needs = next(judging)
             while True:
@@ -70,6 +70,7 @@ class Validated:
             judgement: Judgement = end.value
         return replace(
             answer,
+            rcode=judgement.rcode,
             security=judgement.security,
             ede=judgement.ede,
             chain=judgement.chain,

@@ -1,0 +1,255 @@
+"""The composition root: the only reader of the whole configuration. What it makes is what docs/architecture.md draws."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from os import environ
+from pathlib import Path
+
+import trio
+from msgspec.structs import replace
+
+from dohproxy.cache.answers import AnswerStore
+from dohproxy.cache.failures import FailureStore
+from dohproxy.cache.proofs import ProofStore
+from dohproxy.cache.replies import ReplyStore
+from dohproxy.config.settings import Cache, Dnssec, Forwarding, NegativeAnchor, Settings, Upstream, Zone
+from dohproxy.dnssec.anchors import AnchorSet, built_in
+from dohproxy.dnssec.budget import Budget
+from dohproxy.dnssec.trust import TrustCache
+from dohproxy.dnssec.validate import Limits, World
+from dohproxy.errors import NotReady
+from dohproxy.front import Front, Generation, Observer
+from dohproxy.gate import Gate
+from dohproxy.model import Client, Mode, Stage, Transport
+from dohproxy.policy.compiled import cache_directory, load_lists
+from dohproxy.policy.engine import Engine
+from dohproxy.resolve.cached import Cached, Stores
+from dohproxy.resolve.chased import Chased
+from dohproxy.resolve.flights import Flights
+from dohproxy.resolve.local import Local
+from dohproxy.resolve.policed import Policed
+from dohproxy.resolve.routed import Routed
+from dohproxy.resolve.selected import Group
+from dohproxy.resolve.validated import Validated
+from dohproxy.upstream.doh import Doh
+from dohproxy.upstream.dot import Dot
+from dohproxy.upstream.plain import Tcp, Udp
+from dohproxy.wire.names import ROOT, to_text
+
+_TRANSPORTS = {"tls": Dot, "https": Doh, "udp": Udp, "tcp": Tcp}
+RELEASED = 1_795_000_000
+"""Seconds since 1970: a clock that tells less is wrong, and must not make the built-in anchors look unborn."""
+REPLY_SHARE = 0.25
+"""Of the cache's size, for finished replies; the rest is for answers and proofs."""
+PROOF_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the stages below policy are made of: as long as it is the same, so are they, through reloads."""
+
+    upstreams: tuple[Upstream, ...]
+    zones: tuple[Zone, ...]
+    forwarding: Forwarding
+    dnssec: Dnssec
+    cache: Cache
+    validates: bool
+    authorities: tuple[tuple[Path, int], ...]
+    """The CA files, with the time when each was last changed."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Meaning:
+        """The part of the settings that no client's policy changes; raises OSError for a CA file that is gone."""
+        upstreams = [*settings.upstreams, *(upstream for zone in settings.zones for upstream in zone.upstreams)]
+        files = sorted({upstream.ca_file for upstream in upstreams if upstream.ca_file is not None})
+        modes = [
+            settings.dnssec.mode,
+            *(zone.mode for zone in settings.zones),
+            *(group.mode for group in settings.policy.groups),
+        ]
+        return cls(
+            settings.upstreams,
+            settings.zones,
+            settings.forwarding,
+            settings.dnssec,
+            settings.cache,
+            any(mode not in (None, Mode.OFF) for mode in modes),
+            tuple((file, file.stat().st_mtime_ns) for file in files),
+        )
+
+
+def wall_clock(dnssec: Dnssec) -> Callable[[], int]:
+    """Tells the time, in seconds since 1970, that signatures are judged by."""
+    if dnssec.override_time is not None:
+        fixed = dnssec.override_time
+        return lambda: fixed
+    return lambda: int(time.time())
+
+
+def anchors_of(dnssec: Dnssec, zones: Sequence[Zone], wall: int) -> AnchorSet:
+    """All trust anchors. A zone that is not to be validated is a negative one, also to aliases that lead into it."""
+    given = [*dnssec.anchors, *(anchor for zone in zones for anchor in zone.anchors)]
+    if dnssec.root_anchors == "builtin" and not any(anchor.zone == ROOT for anchor in given):
+        given += built_in(max(wall, RELEASED))
+    unchecked = [NegativeAnchor(zone.name, reason='dnssec = "off"') for zone in zones if zone.mode is Mode.OFF]
+    return AnchorSet(given, [*dnssec.negative_anchors, *unchecked])
+
+
+def limits_of(dnssec: Dnssec) -> Limits:
+    """The validator's limits; a clock that is set by hand needs no tolerance."""
+    skew = (0, 0) if dnssec.override_time is not None else (dnssec.signature_skew_min, dnssec.signature_skew_max)
+    return Limits(dnssec.nsec3_max_iterations, *skew, dnssec.sha1)
+
+
+class Core:
+    """The stages that know no client: caches, validation, upstreams. `stage` answers while `run` does."""
+
+    def __init__(self, meaning: Meaning) -> None:
+        """Opens nothing; raises ConfigError for what cannot be used, such as a CA file without certificates."""
+        self.meaning = meaning
+        self._wall, self._now = wall_clock(meaning.dnssec), trio.current_time
+        self._flights = Flights()
+        self._groups = {zone.name: self._group(zone.upstreams, to_text(zone.name)) for zone in meaning.zones}
+        if meaning.upstreams:
+            self._groups.setdefault(ROOT, self._group(meaning.upstreams))
+        self.stage: Stage = self._stages()
+
+    def _group(self, upstreams: Sequence[Upstream], where: str = "") -> Group:
+        """The upstreams ready to be asked: with CD set if we validate, for then a bogus answer is ours to find (RFC 6840 5.9)."""
+        forwarding, cd = self.meaning.forwarding, self.meaning.validates
+        opened = tuple(_TRANSPORTS[upstream.scheme](upstream, forwarding, checking_disabled=cd) for upstream in upstreams)
+        return Group(opened, forwarding, where=where)
+
+    def _stages(self) -> Cached:
+        cache, meaning = self.meaning.cache, self.meaning
+        answers = replace(cache, size=int(cache.size * (1 - REPLY_SHARE - PROOF_SHARE)))
+        proofs = ProofStore(int(cache.size * PROOF_SHARE)) if meaning.validates else None
+        stage: Stage = Chased(Routed(self._groups))
+        if meaning.validates:
+            anchors = anchors_of(meaning.dnssec, meaning.zones, self._wall())
+            world = partial(self._world, anchors, TrustCache(), limits_of(meaning.dnssec))
+            stage = Validated(stage, world, proofs, self._flights, self._now)
+        return Cached(
+            stage,
+            Stores(AnswerStore(answers), FailureStore(cache.failure_ttl), proofs),
+            self._flights,
+            prefetch=cache.prefetch,
+            stale_after=cache.stale_after,
+            timeout=meaning.forwarding.timeout,
+            now=self._now,
+            wall=self._wall,
+        )
+
+    def _world(self, anchors: AnchorSet, keys: TrustCache, limits: Limits, fresh: bool) -> World:
+        """What one judgement reads, as of now."""
+        return World(anchors, keys, limits, self._now(), self._wall(), Budget(), fresh)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the upstreams' connections and the flights, until cancelled."""
+        async with trio.open_nursery() as nursery, self._flights:
+            for group in self._groups.values():
+                nursery.start_soon(group.run)
+            task_status.started()
+            await trio.sleep_forever()
+
+
+class Pipeline:
+    """All stages for one configuration: policy and local answers on top of the core."""
+
+    def __init__(self, settings: Settings, core: Core) -> None:
+        """May take seconds where long lists are to be compiled; raises ConfigError."""
+        zones = frozenset(zone.name for zone in settings.zones)
+        modes = {zone.name: zone.mode for zone in settings.zones if zone.mode is not None}
+        self.engine = Engine(settings.policy, load_lists(settings.policy, cache_directory(environ)))
+        self.gate = Gate(settings.access, self.engine)
+        local = Local(core.stage, settings.local, trio.current_time, zones)
+        self.stage = Policed(local, self.engine, settings.dnssec.mode, modes, zones, trio.current_time)
+
+    def client(self, address: str, transport: Transport) -> Client:
+        """The client at this address, in the policy group that it belongs to."""
+        return Client(address, transport, self.engine.group_of(address).name)
+
+
+class Service:
+    """Everything behind the listeners: `front` answers while `run` does, through any number of reloads."""
+
+    def __init__(self, settings: Settings, observers: Sequence[Observer], *, tell_hits: bool = False) -> None:
+        """Opens nothing; raises ConfigError."""
+        self._nursery: trio.Nursery | None = None
+        self._core, self._timeout = core_for(settings, None), settings.forwarding.timeout
+        self._ends: trio.CancelScope | None = None
+        self.front = Front(_generation(settings, self._core), observers, trio.current_time, tell_hits)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the core that serves, and those that are leaving, until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            self._ends = await self._nursery.start(_run_until_replaced, self._core)
+            task_status.started()
+
+    async def reload(self, settings: Settings) -> None:
+        """Answer by these settings from now on, or raise ConfigError and go on as before.
+
+        Connections, caches and what is known of zones stay, unless what they are made of has changed. Building takes a
+        thread, so that queries are answered meanwhile.
+        """
+        if self._nursery is None:
+            raise NotReady("the service does not run")
+        core, generation = await trio.to_thread.run_sync(_rebuilt, settings, self._core)
+        if core is not self._core:
+            ends = await self._nursery.start(_run_until_replaced, core)
+            self._nursery.start_soon(_end_later, self._ends, self._timeout)
+            self._core, self._ends, self._timeout = core, ends, settings.forwarding.timeout
+        self.front.replace(generation)
+
+
+def core_for(settings: Settings, running: Core | None) -> Core:
+    """The core for these settings: the one that runs, if it would be the same; raises ConfigError."""
+    meaning = Meaning.of(settings)
+    return running if running is not None and running.meaning == meaning else Core(meaning)
+
+
+def _generation(settings: Settings, core: Core) -> Generation:
+    pipeline = Pipeline(settings, core)
+    return Generation(
+        pipeline.stage,
+        pipeline.gate,
+        ReplyStore(int(settings.cache.size * REPLY_SHARE)),
+        settings.access.drop,
+        settings.listen.udp_payload_size,
+        settings.forwarding.timeout,
+    )
+
+
+def _rebuilt(settings: Settings, running: Core) -> tuple[Core, Generation]:
+    core = core_for(settings, running)
+    return core, _generation(settings, core)
+
+
+async def _run_until_replaced(core: Core, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(core.run)
+            task_status.started(scope)
+
+
+async def _end_later(scope: trio.CancelScope | None, seconds: float) -> None:
+    """End a core once the last query that it may still have is out of time."""
+    await trio.sleep(seconds)
+    if scope is not None:
+        scope.cancel()
+
+
+@asynccontextmanager
+async def resolver(settings: Settings) -> AsyncIterator[Pipeline]:
+    """The stages alone, for a question or two from the command line; raises ConfigError."""
+    core = core_for(settings, None)
+    pipeline = Pipeline(settings, core)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(core.run)
+        yield pipeline
+        nursery.cancel_scope.cancel()
