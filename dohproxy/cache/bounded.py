@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-SLOT: Final = 136
+SLOT: Final = 96
 """Octets that the two generations spend on an entry besides its objects, about: dictionary slots, and the queue to leave."""
 
 
@@ -20,9 +20,9 @@ def bytes_size(value: bytes) -> int:
 class Bounded(Generic[K, V]):
     """At most `limit` octets, as `octets_of(key, value)` counts them; nothing is done to order entries when one is read.
 
-    There are two generations. Entries are put in the young one, and move there when read in the old one. To make room,
-    the old one is emptied from its eldest; when none is left, the young one is the old one. So each entry that was read
-    since the generations last changed is passed over once.
+    There are two generations. Entries are put in the young one, and move there when read in the old one. To make room, the
+    old one is emptied from its eldest; when none is left, the young one becomes the old one. So an entry that is read once
+    in a generation stays.
     """
 
     def __init__(self, limit: int, octets_of: Callable[[K, V], int]) -> None:
@@ -53,6 +53,8 @@ class Bounded(Generic[K, V]):
         self.octets += octets
         while self.octets > self.limit:
             self._make_room()
+        if not self._old and self.octets * 2 > self.limit:
+            self._change_generations()
 
     def discard(self, key: K) -> None:
         """Forget the key, if it is there."""
@@ -67,9 +69,13 @@ class Bounded(Generic[K, V]):
         self._young, self._old, self._leaving, self.octets = {}, {}, iter(()), 0
 
     def _make_room(self) -> None:
+        if not self._old:
+            self._change_generations()
         for key in self._leaving:
             if key in self._old:
                 self.octets -= self._octets_of(key, self._old.pop(key))
                 return
+
+    def _change_generations(self) -> None:
         self._old, self._young = self._young, {}
         self._leaving = iter(list(self._old))
