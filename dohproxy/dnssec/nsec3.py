@@ -303,8 +303,7 @@ def find_encloser(qname: Name, chain: Chain) -> Encloser | Proof:
     at one hash a label of the encloser. No name on the way may be a delegation or have a DNAME.
     """
     above: Nsec3 | None = None
-    name = chain.zone
-    for name in _downward(qname, chain.zone):
+    for name in downward(qname, chain.zone):
         if here := chain.matching(name):
             if name != qname and bits.hides_below(here.types):
                 return Proof.none("NSEC3 of a delegation or DNAME above the name says nothing about it")
@@ -318,7 +317,7 @@ def find_encloser(qname: Name, chain: Chain) -> Encloser | Proof:
     return Proof.none("no NSEC3 record covers the next closer name")
 
 
-def _downward(qname: Name, zone: Name) -> Iterator[Name]:
+def downward(qname: Name, zone: Name) -> Iterator[Name]:
     """The names from the apex down to `qname`."""
     below = len(qname) - len(zone)
     path = [suffix for suffix in names.suffixes(qname) if len(suffix) >= len(qname) - below]

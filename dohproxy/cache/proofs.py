@@ -1,0 +1,351 @@
+"""Answers made of proofs: NSEC and NSEC3 records, once validated, answer for every name of their span (RFC 8198).
+
+Kept are, by zone and in the order of their chain, NSEC records, NSEC3 records without opt-out (RFC 8198 5.2), RRsets that
+came from wildcards (5.3) and the SOA. What they prove is decided where answers from upstreams are judged as well.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import Any, Final
+
+from dohproxy.dnssec import nsec, nsec3
+from dohproxy.dnssec.budget import DEFAULT_LIMITS, Budget, Cost
+from dohproxy.dnssec.nsec import Nsec
+from dohproxy.dnssec.nsec3 import Chain, Nsec3, Parameters, Records
+from dohproxy.dnssec.proof import Proof, ProofKind
+from dohproxy.errors import BudgetExhausted
+from dohproxy.model import Answer, Ede, Name, Question, RRset, Security, Source
+from dohproxy.wire import constants as c
+from dohproxy.wire import names
+from dohproxy.wire.negative import negative_ttl
+
+MAX_ITERATIONS: Final = 50
+"""NSEC3 records that ask for more are not worth their hashes here."""
+MAX_HASHES: Final = 12
+"""For one question."""
+REMEMBERED_HASHES: Final = 512
+"""Of one zone, so that its apex and wildcards are not hashed again for each question."""
+OVERHEAD: Final = 1300
+"""Octets of memory that an entry takes besides its names, RDATA and signatures, about."""
+
+_SIGNER: Final = 18
+"""Where the signer's name stands in the RDATA of an RRSIG (RFC 4034 3.1)."""
+_SYNTHESIZED: Final = (Ede(c.EDE_SYNTHESIZED, "proven by validated denial records in the cache (RFC 8198)"),)
+
+Key = Any
+"""What orders a chain: a canonical sort key for NSEC, a hash for NSEC3; of other shelves, any hashable."""
+
+
+class _Kept:
+    """One RRset at hand, and where it lies."""
+
+    __slots__ = ("expires", "key", "octets", "record", "rrset", "shelf", "zone")
+
+    def __init__(self, zone: _Zone, shelf: MutableMapping[Key, _Kept], key: Key, rrset: RRset, expires: float) -> None:
+        self.zone, self.shelf, self.key, self.rrset, self.expires = zone, shelf, key, rrset, expires
+        self.record: Nsec | Nsec3 | None = None
+        self.octets = OVERHEAD + 4 * len(rrset.owner) + sum(map(len, rrset.rdatas)) + sum(map(len, rrset.signatures))
+
+
+class _Ordered(MutableMapping[Key, _Kept]):
+    """Records of a chain by key, in order."""
+
+    def __init__(self) -> None:
+        self._keys: list[Key] = []
+        self._kept: dict[Key, _Kept] = {}
+
+    def at_or_before(self, key: Key) -> _Kept | None:
+        """The entry whose span would hold the key; None before the first."""
+        at = bisect_right(self._keys, key)
+        return self._kept[self._keys[at - 1]] if at else None
+
+    def last(self) -> _Kept | None:
+        return self._kept[self._keys[-1]] if self._keys else None
+
+    def between(self, low: Key, high: Key | None) -> list[_Kept]:
+        """The entries strictly between these keys; without `high`, all after `low`."""
+        end = len(self._keys) if high is None else bisect_left(self._keys, high)
+        return [self._kept[key] for key in self._keys[bisect_right(self._keys, low) : end]]
+
+    def __getitem__(self, key: Key) -> _Kept:
+        return self._kept[key]
+
+    def __setitem__(self, key: Key, kept: _Kept) -> None:
+        if key not in self._kept:
+            self._keys.insert(bisect_left(self._keys, key), key)
+        self._kept[key] = kept
+
+    def __delitem__(self, key: Key) -> None:
+        del self._kept[key]
+        del self._keys[bisect_left(self._keys, key)]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+class _Zone:
+    """What is known of one zone."""
+
+    __slots__ = ("hashed", "hashes", "name", "ordered", "parameters", "soa", "wildcards")
+
+    def __init__(self, name: Name) -> None:
+        self.name = name
+        self.ordered, self.hashed = _Ordered(), _Ordered()
+        self.wildcards: dict[Key, _Kept] = {}
+        self.soa: dict[Key, _Kept] = {}
+        self.parameters: Parameters | None = None
+        self.hashes: dict[tuple[bytes, bytes, int], bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self.ordered) + len(self.hashed) + len(self.wildcards) + len(self.soa)
+
+
+class ProofStore:
+    """Validated proofs, at most `limit` octets of them: what was not used for longest leaves first.
+
+    `max_ttl`, in seconds, bounds how long a proof is used. Negative trust anchors and modes are the caller's business, and
+    so is forgetting (`clear`) when anchors change.
+    """
+
+    def __init__(self, limit: int, max_ttl: int = 3600) -> None:
+        self.limit, self.max_ttl = limit, max_ttl
+        self.octets = 0
+        self._zones: dict[Name, _Zone] = {}
+        self._kept: OrderedDict[_Kept, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._zones.clear()
+        self._kept.clear()
+        self.octets = 0
+
+    # Learning
+
+    def learn(self, answer: Answer, now: float) -> None:
+        """Keep what a SECURE answer proves beyond its own question: each RRset by the zone that signed it."""
+        if answer.security is not Security.SECURE or answer.stale or answer.source is Source.SYNTHESIS:
+            return
+        rrsets = (*answer.authority, *answer.answer)
+        for rrset in sorted(rrsets, key=lambda rrset: rrset.rdtype != c.SOA):  # the SOA bounds the others' time
+            self._learn(rrset, now)
+
+    def _learn(self, rrset: RRset, now: float) -> None:
+        if rrset.ttl < 1:
+            return
+        name, owner = _signer(rrset), nsec.signed_owner(rrset)
+        if name is None or owner is None or rrset.rdclass != c.IN or not names.is_subdomain(owner, name):
+            return
+        zone = self._zones.get(name) or _Zone(name)
+        if rrset.rdtype == c.NSEC:
+            self._learn_nsec(zone, rrset, now)
+        elif rrset.rdtype == c.NSEC3:
+            self._learn_nsec3(zone, rrset, now)
+        elif rrset.rdtype == c.SOA and owner == name:
+            self._keep(_Kept(zone, zone.soa, c.SOA, rrset, now + min(negative_ttl(rrset), self.max_ttl)))
+        elif names.is_wildcard(owner):
+            source = RRset(owner, rrset.rdtype, rrset.ttl, rrset.rdatas, rrset.signatures)
+            self._keep(_Kept(zone, zone.wildcards, (owner, rrset.rdtype), source, now + min(rrset.ttl, self.max_ttl)))
+
+    def _learn_nsec(self, zone: _Zone, rrset: RRset, now: float) -> None:
+        """Keep a record, and let go of those in its span: it is newer, and says that they are gone."""
+        records = nsec.read_rrset(rrset, zone.name)
+        if len(records) != 1 or records[0].owner != rrset.owner:
+            return
+        record = records[0]
+        for gone in zone.ordered.between(record.low, record.high):
+            self._forget(gone)
+        kept = _Kept(zone, zone.ordered, record.low, rrset, self._denial_expires(zone, rrset, now))
+        kept.record = record
+        self._keep(kept)
+
+    def _learn_nsec3(self, zone: _Zone, rrset: RRset, now: float) -> None:
+        records = nsec3.read_rrset(rrset, zone.name)
+        if len(records) != 1 or records[0].opt_out or records[0].parameters.iterations > MAX_ITERATIONS:
+            return
+        record = records[0]
+        if zone.parameters != record.parameters:
+            for old in list(zone.hashed.values()):
+                self._forget(old)
+            zone.parameters = record.parameters
+        for gone in zone.hashed.between(record.owner, record.next if record.next > record.owner else None):
+            self._forget(gone)
+        kept = _Kept(zone, zone.hashed, record.owner, rrset, self._denial_expires(zone, rrset, now))
+        kept.record = record
+        self._keep(kept)
+
+    def _denial_expires(self, zone: _Zone, rrset: RRset, now: float) -> float:
+        """When a denial record is to be forgotten: no later than the zone's SOA allows (RFC 8198 5.4, RFC 9077 3)."""
+        soa = zone.soa.get(c.SOA)
+        return now + min(rrset.ttl, self.max_ttl, negative_ttl(soa.rrset) if soa else self.max_ttl)
+
+    def _keep(self, kept: _Kept) -> None:
+        if (old := kept.shelf.get(kept.key)) is not None:
+            self._forget(old)
+        if kept.octets > self.limit:
+            return
+        self._zones[kept.zone.name] = kept.zone
+        kept.shelf[kept.key] = kept
+        self._kept[kept] = None
+        self.octets += kept.octets
+        while self.octets > self.limit:
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, kept: _Kept) -> None:
+        del kept.shelf[kept.key]
+        del self._kept[kept]
+        self.octets -= kept.octets
+        if not kept.zone:
+            self._zones.pop(kept.zone.name, None)
+
+    # Answering
+
+    def synthesize(self, question: Question, now: float) -> Answer | None:
+        """NXDOMAIN, NODATA or a wildcard's data, SECURE and with its proof in authority; None where proofs do not reach.
+
+        Nothing is said of names at a delegation (but for their DS) or below one, nor of what an opt-out span holds.
+        """
+        zone = self._zone_of(question)
+        if zone is None or question.qclass != c.IN or (c.is_meta_type(question.qtype) and question.qtype != c.ANY):
+            return None
+        if zone.ordered and (answer := self._by_nsec(zone, question, now)):
+            return answer
+        return self._by_nsec3(zone, question, now) if zone.hashed else None
+
+    def _zone_of(self, question: Question) -> _Zone | None:
+        """The deepest zone known that the question is for; a DS is its parent's."""
+        for suffix in names.suffixes(question.qname):
+            zone = self._zones.get(suffix)
+            if zone and not (question.qtype == c.DS and suffix == question.qname != names.ROOT):
+                return zone
+        return None
+
+    def _by_nsec(self, zone: _Zone, question: Question, now: float) -> Answer | None:
+        qname, key = question.qname, names.order(question.qname)
+        cover = self._fresh(zone.ordered.at_or_before(key), now)
+        if cover is None:
+            return None
+        record = cover.record
+        assert isinstance(record, Nsec)
+        if record.owner == qname:
+            return self._negative(zone, nsec.prove_nonexistence(qname, question.qtype, [record]), [cover], now)
+        if not record.covers(qname, key):
+            return None
+        wildcard = names.wildcard_of(record.closest_encloser(qname))
+        source = self._fresh(zone.wildcards.get((wildcard, question.qtype)), now)
+        if source:
+            proof = nsec.prove_no_closer_match(qname, names.label_count(wildcard) - 1, [record])
+            return self._expanded(question, proof, [cover], source, now)
+        other = self._fresh(zone.ordered.at_or_before(names.order(wildcard)), now)
+        kept = [cover] if other is None or other is cover else [cover, other]
+        records = [entry.record for entry in kept if isinstance(entry.record, Nsec)]
+        return self._negative(zone, nsec.prove_nonexistence(qname, question.qtype, records), kept, now)
+
+    def _by_nsec3(self, zone: _Zone, question: Question, now: float) -> Answer | None:
+        assert zone.parameters is not None
+        budget = Budget({**DEFAULT_LIMITS, Cost.HASHES: MAX_HASHES})
+        if len(zone.hashes) > REMEMBERED_HASHES:
+            zone.hashes.clear()
+        budget.hashes = zone.hashes
+        try:
+            return self._by_hashes(zone, question, Chain(zone.name, zone.parameters, (), budget), now)
+        except BudgetExhausted:
+            return None
+
+    def _by_hashes(self, zone: _Zone, question: Question, hashing: Chain, now: float) -> Answer | None:
+        qname = question.qname
+        encloser, found = self._path(zone, qname, hashing, now)
+        if encloser == qname:
+            return self._negative(zone, nsec3.prove_nonexistence(qname, question.qtype, _among(found, hashing)), found, now)
+        wildcard = names.wildcard_of(encloser)
+        source = self._fresh(zone.wildcards.get((wildcard, question.qtype)), now)
+        if source:
+            proof = nsec3.prove_no_closer_match(qname, names.label_count(encloser), _among(found, hashing))
+            return self._expanded(question, proof, found, source, now)
+        if near := self._near(zone, hashing.hash(wildcard), now):
+            found.append(near)
+        return self._negative(zone, nsec3.prove_nonexistence(qname, question.qtype, _among(found, hashing)), found, now)
+
+    def _path(self, zone: _Zone, qname: Name, hashing: Chain, now: float) -> tuple[Name, list[_Kept]]:
+        """The records near the names from the apex down to the first that does not exist, and the name above that.
+
+        Where no name is covered it is `qname` itself.
+        """
+        above, found = zone.name, []
+        for name in nsec3.downward(qname, zone.name):
+            digest = hashing.hash(name)
+            if near := self._near(zone, digest, now):
+                found.append(near)
+                if isinstance(near.record, Nsec3) and near.record.covers(digest):
+                    return above, found
+            above = name
+        return qname, found
+
+    def _near(self, zone: _Zone, digest: bytes, now: float) -> _Kept | None:
+        """The entry that would match or cover this hash; the last wraps around."""
+        return self._fresh(zone.hashed.at_or_before(digest) or zone.hashed.last(), now)
+
+    def _fresh(self, kept: _Kept | None, now: float) -> _Kept | None:
+        """The entry, now used, unless it has had its time."""
+        if kept is None:
+            return None
+        if kept.expires - now < 1:
+            self._forget(kept)
+            return None
+        self._kept.move_to_end(kept)
+        return kept
+
+    def _negative(self, zone: _Zone, proof: Proof, kept: list[_Kept], now: float) -> Answer | None:
+        soa = self._fresh(zone.soa.get(c.SOA), now)
+        if soa is None or not (proof.proven and proof.secure):
+            return None
+        # A compact denial goes with NOERROR, for those who do not know NXNAME (RFC 9824 5)
+        nxdomain = proof.kind is ProofKind.NXDOMAIN and proof.closest_encloser is not None
+        ttl = _remaining((soa, *kept), now)
+        authority = tuple(_with_ttl(rrset, ttl) for rrset in (soa.rrset, *proof.used))
+        return _answer(c.NXDOMAIN if nxdomain else c.NOERROR, (), authority, now)
+
+    @staticmethod
+    def _expanded(question: Question, proof: Proof, kept: list[_Kept], source: _Kept, now: float) -> Answer | None:
+        """The wildcard's data at the name asked for (RFC 8198 5.3)."""
+        if not (proof.proven and proof.secure):
+            return None
+        ttl, held = _remaining((source, *kept), now), source.rrset
+        data = RRset(question.qname, held.rdtype, ttl, held.rdatas, held.signatures)
+        return _answer(c.NOERROR, (data,), tuple(_with_ttl(rrset, ttl) for rrset in proof.used), now)
+
+
+def _answer(rcode: int, answer: tuple[RRset, ...], authority: tuple[RRset, ...], now: float) -> Answer:
+    return Answer(rcode, answer, authority, Security.SECURE, _SYNTHESIZED, born=now, source=Source.SYNTHESIS)
+
+
+def _among(found: Iterable[_Kept], hashing: Chain) -> Records:
+    records = tuple(kept.record for kept in found if isinstance(kept.record, Nsec3))
+    return Records((Chain(hashing.zone, hashing.parameters, records, hashing.budget),), beyond_limit=False)
+
+
+def _remaining(entries: Iterable[_Kept], now: float) -> int:
+    """Whole seconds until the first of these has had its time (RFC 8198 5.4)."""
+    return int(min(kept.expires for kept in entries) - now)
+
+
+def _with_ttl(rrset: RRset, ttl: int) -> RRset:
+    return RRset(rrset.owner, rrset.rdtype, ttl, rrset.rdatas, rrset.signatures)
+
+
+def _signer(rrset: RRset) -> Name | None:
+    """The zone whose key made the signature that was verified, the first; None where there is none."""
+    if not rrset.signatures:
+        return None
+    rdata, at = rrset.signatures[0], _SIGNER
+    while at < len(rdata) and 0 < rdata[at] < 64:
+        at += rdata[at] + 1
+    return rdata[_SIGNER : at + 1].lower() if at < len(rdata) and not rdata[at] else None
