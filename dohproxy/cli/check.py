@@ -39,7 +39,8 @@ def command(file: Path) -> None:
 
 def _deep_warnings(settings: Settings) -> tuple[Problem, ...]:
     """Of lines in lists that say nothing. Builds all that `run` would, and raises ConfigError where that cannot be."""
-    from dohproxy.build import Pipeline, core_for  # noqa: PLC0415
+    import trio  # noqa: PLC0415
+
     from dohproxy.errors import Problem  # noqa: PLC0415
     from dohproxy.policy.compiled import cache_directory, load_lists  # noqa: PLC0415
 
@@ -49,8 +50,14 @@ def _deep_warnings(settings: Settings) -> tuple[Problem, ...]:
         found += [Problem(str(one.file), line.line, key, line.reason) for line in one.summary.problems]
         if more := one.summary.unreadable - len(one.summary.problems):
             found.append(Problem(str(one.file), 0, key, f"{more} more lines cannot be read"))
-    Pipeline(settings, core_for(settings, None))
+    trio.run(_build, settings)
     return tuple(found)
+
+
+async def _build(settings: Settings) -> None:
+    from dohproxy.build import Pipeline, core_for  # noqa: PLC0415
+
+    Pipeline(settings, core_for(settings, None))
 
 
 def _count(number: int, noun: str) -> str:

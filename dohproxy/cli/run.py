@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,6 +16,8 @@ from dohproxy.cli.options import config_option, read_settings
 def command(config: Path | None) -> None:
     """Serve, until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     settings = read_settings(config)
-    from dohproxy import worker  # noqa: PLC0415 -- heavy, and of no use to a configuration that is wrong
 
-    worker.run(settings)
+    from dohproxy import worker  # noqa: PLC0415 -- heavy, and of no use to a configuration that is wrong
+    from dohproxy.config.load import default, load  # noqa: PLC0415
+
+    sys.exit(worker.run(settings, default if config is None else partial(load, config)))
