@@ -235,9 +235,9 @@ class Chains:
             self.blame.append(need)
             return Trust(child, Security.INDETERMINATE, parent.chain, ede=response)
         found = self._delegation(parent, child, response)
-        if isinstance(found, Ede):
+        if isinstance(found, tuple):
             self.blame.append(need)
-            return self._broken(child, parent.chain, found)
+            return self._broken(child, parent.chain, *found)
         if not isinstance(found, Verified):
             self.world.keys.put(child, found)
             return found
@@ -248,22 +248,22 @@ class Chains:
         yield from self.fetch(Need(child, c.DNSKEY))
         return self._with_keys(child, parent.chain, usable, (), found.rrset)
 
-    def _delegation(self, parent: Trust, child: Name, response: Answer) -> Verified | Trust | NotACut | Ede:
+    def _delegation(self, parent: Trust, child: Name, response: Answer) -> Verified | Trust | NotACut | tuple[Ede, ...]:
         """The DS RRset; or what is proven of its absence; or what is wrong."""
         for rrset in response.answer:
             if rrset.owner != child or rrset.rdtype not in (c.DS, c.CNAME):
                 continue
             verified = self.verify(rrset, parent)
             if isinstance(verified, Flaw):
-                return reasons.of_flaw(child, rrset.rdtype, parent.zone, verified)
+                return (reasons.of_flaw(child, rrset.rdtype, parent.zone, verified),)
             if rrset.rdtype == c.CNAME:
                 return NotACut(parent.zone, self._until(verified.rrset))
             if verified.expanded:
-                return Ede(c.EDE_BOGUS, f"{reasons.record(child, c.DS)}: made from a wildcard (zone {to_text(parent.zone)})")
+                return (Ede(c.EDE_BOGUS, f"{reasons.record(child, c.DS)}: made from a wildcard (zone {to_text(parent.zone)})"),)
             return verified
         return self._no_delegation(parent, child, response)
 
-    def _no_delegation(self, parent: Trust, child: Name, response: Answer) -> Trust | NotACut | Ede:
+    def _no_delegation(self, parent: Trust, child: Name, response: Answer) -> Trust | NotACut | tuple[Ede, ...]:
         proofs, ede = self.proofs(response.authority, parent)
         limit, budget = self.world.limits.nsec3_max_iterations, self.world.budget
         proof = denial.prove_no_ds(child, proofs, parent.zone, max_iterations=limit, budget=budget)
@@ -273,7 +273,7 @@ class Chains:
         if proof.kind in (ProofKind.NO_DS, ProofKind.OPT_OUT, ProofKind.UNSUPPORTED):
             link = Link(child, Security.INSECURE, None, None, note=f"no DS, {proof.reason}")
             return Trust(child, Security.INSECURE, (*parent.chain, link), ede=of_proof(proof, parent.zone), expires=until)
-        return ede or missing_proof(child, c.DS, parent.zone, proof)
+        return unproven(child, c.DS, parent.zone, proof, ede)
 
     def _until(self, *rrsets: RRset) -> float:
         return self.world.now + min((rrset.ttl for rrset in rrsets), default=0)
@@ -352,9 +352,9 @@ class Chains:
         until = self._until(ds) if ds else self.world.now + MAX_TRUST
         return self._keep(Trust(zone, Security.INSECURE, (*above, link), ede=(ede,), expires=until))
 
-    def _broken(self, zone: Name, above: tuple[Link, ...], ede: Ede) -> Trust:
-        link = Link(zone, Security.BOGUS, None, None, note=ede.text)
-        return self._keep(Trust(zone, Security.BOGUS, (*above, link), ede=(ede,), expires=self.world.now + BOGUS_TIME))
+    def _broken(self, zone: Name, above: tuple[Link, ...], *ede: Ede) -> Trust:
+        link = Link(zone, Security.BOGUS, None, None, note=ede[0].text)
+        return self._keep(Trust(zone, Security.BOGUS, (*above, link), ede=ede, expires=self.world.now + BOGUS_TIME))
 
     def _keep(self, trust: Trust) -> Trust:
         self.world.keys.put(trust.zone, trust)
@@ -377,11 +377,12 @@ def of_proof(proof: Proof, zone: Name) -> tuple[Ede, ...]:
     return ()
 
 
-def missing_proof(name: Name, rdtype: int, zone: Name, proof: Proof) -> Ede:
-    """That nothing proves the absence of a record."""
-    return Ede(
-        c.EDE_NSEC_MISSING, f"{reasons.record(name, rdtype)}: its absence is not proven: {proof.reason} (zone {to_text(zone)})"
-    )
+def unproven(name: Name, rdtype: int, zone: Name, proof: Proof, flaw: Ede | None) -> tuple[Ede, ...]:
+    """That nothing proves the absence of a record; `flaw` is of a denial record that does not verify."""
+    text = f"{reasons.record(name, rdtype)}: its absence is not proven: {proof.reason} (zone {to_text(zone)})"
+    if flaw is not None:
+        return flaw, Ede(c.EDE_NSEC_MISSING, text)
+    return Ede(c.EDE_NSEC_MISSING, text), Ede(c.EDE_BOGUS)
 
 
 def _no_match(zone: Name, ring: KeyRing, digests: list[Ds]) -> Ede:

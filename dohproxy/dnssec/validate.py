@@ -18,9 +18,9 @@ from dohproxy.dnssec.chain import (
     Need,
     World,
     deepest,
-    missing_proof,
     of_proof,
     signer_above,
+    unproven,
     untrusted,
 )
 from dohproxy.dnssec.proof import Proof, ProofKind
@@ -87,6 +87,13 @@ class _Stop(Exception):  # noqa: N818 - the end of a walk, not an error of the p
         self.security, self.ede = security, ede
 
 
+class _Unproven(_Stop):
+    """A record, or its absence, is not proven: perhaps another message does it better."""
+
+
+_DENIALS = (c.SOA, c.NSEC, c.NSEC3)
+
+
 class _Following:
     """The walk from the question's name, along aliases, to the data or to the proof that there is none."""
 
@@ -97,6 +104,8 @@ class _Following:
         self._message = answer
         self._name = question.qname
         self._seen = {question.qname}
+        self._beyond = False
+        """Whether the name is the target of an alias that itself was asked for."""
         self._rcode = answer.rcode
         self._answer: list[RRset] = []
         self._authority: dict[tuple[Name, int], RRset] = {}
@@ -120,54 +129,77 @@ class _Following:
     # The walk
 
     def run(self) -> Asking[None]:
-        """Follow the answer to its end; raises _Stop where it fails."""
+        """Follow the answer to its end; raises _Stop where it fails.
+
+        What fails beyond an alias is asked for by itself, once: resolvers cut short, or mix up, what they join.
+        """
         if self._given.rcode not in (c.NOERROR, c.NXDOMAIN, c.YXDOMAIN):
             raise _Stop(Security.INDETERMINATE, *reasons.of_failed_fetch(*self._asked, self._given))
-        target: Name | None = None
-        while not (yield from self._data_at_hand()):
-            target = yield from self._alias_at_hand()
-            if self._rcode == c.YXDOMAIN:
-                return self._too_long()
-            if target is not None and self._question.qtype == c.CNAME:
-                break
-            if target is not None:
-                self._step_to(target)
-            elif not (yield from self._rest_at_hand()):
-                return (yield from self._absent(self._rcode))
-        if self._rcode != c.NOERROR:
-            yield from self._denied_beyond()
+        done = False
+        while not done:
+            try:
+                done = yield from self._step()
+            except _Unproven:
+                if not (yield from self._ask_on()):
+                    raise
 
-    @property
-    def _asked(self) -> tuple[Name, int]:
-        return self._name, self._question.qtype
+    def _step(self) -> Asking[bool]:
+        """Judge what is said of the name; whether that is the end, or else it is an alias and the name now is its target."""
+        if self._beyond:
+            yield from self._absent(c.NXDOMAIN)
+            return True
+        if (yield from self._data_at_hand()):
+            return self._is_the_end()
+        target = yield from self._alias_at_hand()
+        if target is not None:
+            return self._follow(target)
+        if self._rcode == c.YXDOMAIN:
+            self._too_long()
+            return True
+        if not self._is_denied_here() and (yield from self._ask_on()):
+            return False
+        yield from self._absent(self._rcode)
+        return True
 
-    def _step_to(self, target: Name) -> None:
+    def _follow(self, target: Name) -> bool:
+        """Go on to an alias's target, unless a DNAME made the very CNAME that was asked for; whether that is the end."""
+        if self._question.qtype == c.CNAME:
+            return self._is_the_end()
         self._world.budget.spend(Cost.ALIASES)
         if target in self._seen:
             raise _Stop(Security.BOGUS, Ede(c.EDE_BOGUS, f"{to_text(self._question.qname)}: aliases lead in a circle"))
         self._seen.add(target)
         self._name = target
+        return False
 
-    def _rest_at_hand(self) -> Asking[bool]:
-        """Whether an answer that stops at an alias, without data and without denial, could be completed by asking on."""
+    @property
+    def _asked(self) -> tuple[Name, int]:
+        return self._name, self._question.qtype
+
+    def _is_the_end(self) -> bool:
+        """Whether the data found is all; an NXDOMAIN beside a CNAME that was asked for is told of its target (RFC 6604 2)."""
+        if self._rcode == c.NOERROR:
+            return True
+        last = self._answer[-1]
+        if self._rcode != c.NXDOMAIN or last.rdtype not in (c.CNAME, c.DNAME):
+            raise _Stop(Security.BOGUS, Ede(c.EDE_BOGUS, f"{reasons.record(*self._asked)}: there, with RCODE {self._rcode}"))
+        self._name, self._beyond = aliases.target_of(last), True
+        return False
+
+    def _is_denied_here(self) -> bool:
+        return any(rrset.rdtype in _DENIALS for rrset in self._message.authority)
+
+    def _ask_on(self) -> Asking[bool]:
+        """Whether there is an answer of its own to the name that an alias led to, not looked at before; then it is at hand."""
         need = Need(*self._asked)
-        told = any(rrset.rdtype in (c.SOA, c.NSEC, c.NSEC3) for rrset in self._message.authority)
-        if told or need in self._chains.fetched:
+        if need in self._chains.fetched:
             return False
         yield from self._chains.fetch(need)
         outcome = self._chains.fetched[need]
         if isinstance(outcome, ResolveError) or outcome.rcode not in (c.NOERROR, c.NXDOMAIN):
-            raise _Stop(Security.INDETERMINATE, *reasons.of_failed_fetch(*self._asked, outcome))
+            return False
         self._message, self._rcode = outcome, outcome.rcode
         return True
-
-    def _denied_beyond(self) -> Asking[None]:
-        """An NXDOMAIN beside the CNAME that was asked for: some resolvers tell so of its target (RFC 6604 2)."""
-        last = self._answer[-1]
-        if self._rcode != c.NXDOMAIN or last.rdtype not in (c.CNAME, c.DNAME):
-            raise _Stop(Security.BOGUS, Ede(c.EDE_BOGUS, f"{reasons.record(*self._asked)}: there, with RCODE {self._rcode}"))
-        self._name = aliases.target_of(last)
-        yield from self._absent(c.NXDOMAIN)
 
     # Data
 
@@ -207,7 +239,7 @@ class _Following:
         if given is not None and aliases.target_of(given) != target:
             if secure:
                 text = f"{reasons.record(self._name, c.CNAME)}: is not what the DNAME at {to_text(dname.owner)} makes"
-                raise _Stop(Security.BOGUS, Ede(c.EDE_BOGUS, text))
+                raise _Unproven(Security.BOGUS, Ede(c.EDE_BOGUS, text))
             target = aliases.target_of(given)
         rdatas = given.rdatas if given is not None else (target,)
         self._answer.append(RRset(self._name, c.CNAME, self._answer[-1].ttl, rdatas))
@@ -230,23 +262,24 @@ class _Following:
             self._answer.append(rrset)
             return False
         if not signed:
-            raise _Stop(Security.BOGUS, reasons.unsigned(rrset.owner, rrset.rdtype, trust.zone))
+            raise _Unproven(Security.BOGUS, reasons.unsigned(rrset.owner, rrset.rdtype, trust.zone))
         found = self._chains.verify(rrset, trust)
         if isinstance(found, Flaw):
-            raise _Stop(Security.BOGUS, reasons.of_flaw(rrset.owner, rrset.rdtype, trust.zone, found))
+            raise _Unproven(Security.BOGUS, reasons.of_flaw(rrset.owner, rrset.rdtype, trust.zone, found))
+        secure = self._expansion_holds(found, trust) if found.expanded else True
         self._answer.append(found.rrset)
-        return self._expansion_holds(found, trust) if found.expanded else True
+        return secure
 
     def _expansion_holds(self, found: Verified, trust: Trust) -> bool:
         """Whether the name that a wildcard stood in for is securely proven not to exist (RFC 4035 5.3.4, RFC 5155 8.8)."""
         rrset, labels = found.rrset, found.rrsig.labels
         if rrset.rdtype == c.DNAME:
             text = f"{reasons.record(rrset.owner, c.DNAME)}: made from a wildcard (zone {to_text(trust.zone)})"
-            raise _Stop(Security.BOGUS, Ede(c.EDE_BOGUS, text))
+            raise _Unproven(Security.BOGUS, Ede(c.EDE_BOGUS, text))
         proofs, flaw = self._chains.proofs(self._message.authority, trust)
         proof = denial.prove_no_closer_match(rrset.owner, labels, proofs, trust.zone, **self._costs)
         if proof.kind is ProofKind.NONE:
-            raise _Stop(Security.BOGUS, flaw or missing_proof(rrset.owner, rrset.rdtype, trust.zone, proof))
+            raise _Unproven(Security.BOGUS, *unproven(rrset.owner, rrset.rdtype, trust.zone, proof, flaw))
         return self._accept(proof, trust)
 
     # Absence
@@ -255,20 +288,20 @@ class _Following:
         """Judge that there is no such name (NXDOMAIN), or no such type at it (NOERROR)."""
         name, qtype = self._asked
         base = _base(name, qtype)
-        denials = tuple(rrset for rrset in self._message.authority if rrset.rdtype in (c.SOA, c.NSEC, c.NSEC3))
+        denials = tuple(rrset for rrset in self._message.authority if rrset.rdtype in _DENIALS)
         trust, signed = yield from self._trust(base, denials)
         self._rest_on(trust)
         if trust.security is not Security.SECURE:
             self._relay(rrset for rrset in denials if rrset.rdtype != c.SOA or is_subdomain(base, rrset.owner))
             return
         if not signed:
-            raise _Stop(Security.BOGUS, *_undenied(name, qtype, trust.zone, denials))
+            raise _Unproven(Security.BOGUS, *_undenied(name, qtype, trust.zone, denials))
         proofs, flaw = self._chains.proofs(denials, trust)
         proof = self._proof_of_absence(rcode, proofs, trust)
         if proof.kind is ProofKind.NONE:
             below = yield from self._chains.trust_over(base)
             if below.security is not Security.INSECURE:
-                raise _Stop(Security.BOGUS, *((flaw,) if flaw else ()), missing_proof(name, qtype, trust.zone, proof))
+                raise _Unproven(Security.BOGUS, *unproven(name, qtype, trust.zone, proof, flaw))
             self._rest_on(below)
             self._relay(rrset for rrset in denials if rrset.rdtype == c.SOA and is_subdomain(rrset.owner, below.zone))
             return
@@ -291,7 +324,7 @@ class _Following:
             if rrset.rdtype == c.SOA and rrset.owner == trust.zone:
                 found = self._chains.verify(rrset, trust)
                 if isinstance(found, Flaw):
-                    raise _Stop(Security.BOGUS, reasons.of_flaw(rrset.owner, c.SOA, trust.zone, found))
+                    raise _Unproven(Security.BOGUS, reasons.of_flaw(rrset.owner, c.SOA, trust.zone, found))
                 self._relay((found.rrset,))
 
     # What it rests on
@@ -355,4 +388,4 @@ def _base(owner: Name, rdtype: int) -> Name:
 def _undenied(name: Name, qtype: int, zone: Name, denials: tuple[RRset, ...]) -> tuple[Ede, ...]:
     """What is wrong with a negative answer without anything signed."""
     unsigned = tuple(reasons.unsigned(rrset.owner, rrset.rdtype, zone) for rrset in denials[:1])
-    return (*unsigned, missing_proof(name, qtype, zone, Proof.none("there is no signed NSEC or NSEC3")))
+    return (*unsigned, *unproven(name, qtype, zone, Proof.none("there is no signed NSEC or NSEC3"), None))
