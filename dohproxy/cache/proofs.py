@@ -28,7 +28,7 @@ MAX_HASHES: Final = 12
 """For one question."""
 REMEMBERED_HASHES: Final = 512
 """Of one zone, so that its apex and wildcards are not hashed again for each question."""
-OVERHEAD: Final = 1300
+OVERHEAD: Final = 1000
 """Octets of memory that an entry takes besides its names, RDATA and signatures, about."""
 
 _SIGNER: Final = 18
@@ -237,9 +237,9 @@ class ProofStore:
         assert isinstance(record, Nsec)
         if record.owner == qname:
             return self._negative(zone, nsec.prove_nonexistence(qname, question.qtype, [record]), [cover], now)
-        if not record.covers(qname, key):
+        if not record.covers(key):
             return None
-        wildcard = names.wildcard_of(record.closest_encloser(qname))
+        wildcard = names.wildcard_of(record.closest_encloser(qname, key))
         source = self._fresh(zone.wildcards.get((wildcard, question.qtype)), now)
         if source:
             proof = nsec.prove_no_closer_match(qname, names.label_count(wildcard) - 1, [record])

@@ -18,36 +18,52 @@ RRSIG_LABELS = 3
 """Where the labels field stands in the RDATA of an RRSIG (RFC 4034 3.1)."""
 
 
+SortKey = tuple[bytes, ...]
+"""What `names.order` makes of a name: its labels from the right."""
+
+
 class Nsec(Struct, frozen=True, gc=False):
-    """One NSEC record of `zone`.
+    """One NSEC record.
 
     `owner` is the name that the record is about: of one that was expanded from a wildcard, the wildcard itself, for that
     is what was signed (RFC 4035 5.3.2). So it never speaks of the name it was expanded to.
     """
 
-    zone: Name
     owner: Name
-    next: Name
     types: bytes
     rrset: RRset
-    low: tuple[bytes, ...]
+    low: SortKey
     """The owner as canonical sort key."""
-    high: tuple[bytes, ...] | None
+    high: SortKey | None
     """The next name likewise; None where the chain wraps around to the apex."""
 
-    def covers(self, name: Name, key: tuple[bytes, ...]) -> bool:
-        """Whether the name, whose sort key is `key`, falls between owner and next, and the zone may say so.
+    def covers(self, key: SortKey) -> bool:
+        """Whether the name with this sort key falls between owner and next, and the zone may say so.
 
         The zone may not where the owner is a delegation or has a DNAME, and the name lies below it (RFC 6840 4.1).
         """
         if not self.low < key or (self.high is not None and not key < self.high):
             return False
-        return not (bits.hides_below(self.types) and is_below(name, self.owner))
+        return key[: len(self.low)] != self.low or not bits.hides_below(self.types)
 
-    def closest_encloser(self, name: Name) -> Name:
+    def closest_encloser(self, name: Name, key: SortKey) -> Name:
         """Of a name that is covered: its longest ancestor that owner or next show to exist."""
-        by_owner, by_next = names.common_ancestor(name, self.owner), names.common_ancestor(name, self.next)
-        return max(by_owner, by_next, key=len)
+        depth = max(_shared(key, self.low), _shared(key, self.high or ()))
+        return name[len(name) - sum(map(len, key[:depth])) - depth - 1 :]
+
+    def leads_below(self, key: SortKey) -> bool:
+        """Whether the next name lies below the one with this sort key, which so exists (RFC 4592 2.2.2)."""
+        return self.high is not None and len(self.high) > len(key) and self.high[: len(key)] == key
+
+
+def _shared(one: SortKey, other: SortKey) -> int:
+    """How many labels two names share from the right."""
+    count = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count
 
 
 def signed_owner(rrset: RRset) -> Name | None:
@@ -96,7 +112,7 @@ def _record_untrusted(rrset: RRset, owner: Name, zone: Name, rdata: bytes) -> Ns
     low, high = names.order(owner), None if after == zone else names.order(after)
     if high is not None and high <= low:
         raise MalformedMessage("the next name of an NSEC record does not follow its owner")
-    return Nsec(zone, owner, after, bits.read_untrusted(rdata, upto), rrset, low, high)
+    return Nsec(owner, bits.read_untrusted(rdata, upto), rrset, low, high)
 
 
 def _name_end_untrusted(rdata: bytes) -> int:
@@ -128,10 +144,11 @@ def prove_nxdomain(qname: Name, records: list[Nsec]) -> Proof:
     for record in records:
         if record.owner == qname and bits.says_nxname(record.types):
             return Proof(ProofKind.NXDOMAIN, "NSEC matches the name and says NXNAME", used=(record.rrset,))
-    cover = _covering(qname, records)
+    key = names.order(qname)
+    cover = _covering(qname, key, records)
     if isinstance(cover, Proof):
         return cover
-    encloser = cover.closest_encloser(qname)
+    encloser = cover.closest_encloser(qname, key)
     denied = _wildcard_denied(encloser, records)
     if isinstance(denied, Proof):
         return denied
@@ -140,14 +157,13 @@ def prove_nxdomain(qname: Name, records: list[Nsec]) -> Proof:
     )
 
 
-def _covering(name: Name, records: list[Nsec]) -> Nsec | Proof:
+def _covering(name: Name, key: SortKey, records: list[Nsec]) -> Nsec | Proof:
     """The record that shows that `name` does not exist, not even as an empty non-terminal; else what is wrong."""
     if any(record.owner == name for record in records):
         return Proof.none("an NSEC record matches the name: it exists")
-    key = names.order(name)
     for record in records:
-        if record.covers(name, key):
-            if is_below(record.next, name):
+        if record.covers(key):
+            if record.leads_below(key):
                 return Proof.none("the name is an empty non-terminal: it exists")
             return record
     for record in records:
@@ -158,7 +174,8 @@ def _covering(name: Name, records: list[Nsec]) -> Nsec | Proof:
 
 def _wildcard_denied(encloser: Name, records: list[Nsec]) -> Nsec | Proof:
     """The record that covers the wildcard below `encloser`, which has room for one where it has room for the name asked."""
-    cover = _covering(names.wildcard_of(encloser), records)
+    wildcard = names.wildcard_of(encloser)
+    cover = _covering(wildcard, names.order(wildcard), records)
     if isinstance(cover, Proof):
         return Proof.none(f"the wildcard at the closest encloser {names.to_text(encloser)} is not denied")
     return cover
@@ -177,7 +194,7 @@ def prove_nodata(qname: Name, qtype: int, records: list[Nsec]) -> Proof:
         return complaint
     key = names.order(qname)
     for record in records:
-        if record.covers(qname, key):
+        if record.covers(key):
             return _nodata_of_covered(qname, qtype, record, records)
     return Proof.none("no NSEC record matches or covers the name")
 
@@ -188,9 +205,10 @@ def _matching(name: Name, records: list[Nsec]) -> list[Nsec]:
 
 def _nodata_of_covered(qname: Name, qtype: int, cover: Nsec, records: list[Nsec]) -> Proof:
     """NODATA of a name that has no NSEC of its own: it is an empty non-terminal, or a wildcard stands for it."""
-    if is_below(cover.next, qname):
+    key = names.order(qname)
+    if cover.leads_below(key):
         return Proof(ProofKind.NODATA, "NSEC shows an empty non-terminal", used=(cover.rrset,))
-    encloser = cover.closest_encloser(qname)
+    encloser = cover.closest_encloser(qname, key)
     wildcard = names.wildcard_of(encloser)
     complaint = Proof.none("the name does not exist, and no NSEC record shows the wildcard without the type")
     for record in _matching(wildcard, records):
@@ -205,7 +223,7 @@ def _nodata_of_covered(qname: Name, qtype: int, cover: Nsec, records: list[Nsec]
         complaint = trouble
     key = names.order(wildcard)
     for record in records:
-        if record.covers(wildcard, key) and is_below(record.next, wildcard):
+        if record.covers(key) and record.leads_below(key):
             return Proof(
                 ProofKind.WILDCARD_NODATA,
                 "NSEC covers the name and shows its wildcard as an empty non-terminal",
@@ -241,10 +259,11 @@ def prove_no_closer_match(qname: Name, labels: int, records: list[Nsec]) -> Proo
         return NOTHING_TO_READ
     if labels >= names.label_count(qname):
         return Proof.none("the answer was not expanded from a wildcard")
-    cover = _covering(qname, records)
+    key = names.order(qname)
+    cover = _covering(qname, key, records)
     if isinstance(cover, Proof):
         return cover
-    encloser = cover.closest_encloser(qname)
+    encloser = cover.closest_encloser(qname, key)
     if names.label_count(encloser) > labels:
         return Proof.none(f"a closer encloser exists: {names.to_text(encloser)}")
     return Proof(ProofKind.NXDOMAIN, "NSEC shows that no closer name exists", closest_encloser=encloser, used=(cover.rrset,))
@@ -262,7 +281,7 @@ def prove_no_ds(name: Name, records: list[Nsec]) -> Proof:
         return trouble or NOTHING_TO_READ
     key = names.order(name)
     for record in records:
-        if record.covers(name, key):
+        if record.covers(key):
             return Proof(ProofKind.NOT_A_CUT, "NSEC covers the name: no delegation there", used=(record.rrset,))
     return Proof.none("no NSEC record matches or covers the name")
 
