@@ -10,6 +10,8 @@ from dohproxy.config.written import Placed
 from dohproxy.model import Action
 
 DEFAULT = "default"
+UNWRITTEN = settings.PolicyGroup(DEFAULT, rebinding=False)
+"""Who writes no group default has no policy for everyone else but the lists: private addresses are left alone too."""
 
 
 def policy(written: document.Policy, files: Files, report: Report) -> settings.Policy:
@@ -19,7 +21,7 @@ def policy(written: document.Policy, files: Files, report: Report) -> settings.P
     _check_clients(written.group, report)
     groups = [_group(group, written.list, report) for group in written.group]
     others = [group for group in groups if group.name != DEFAULT]
-    last = next((group for group in groups if group.name == DEFAULT), settings.PolicyGroup(DEFAULT))
+    last = next((group for group in groups if group.name == DEFAULT), UNWRITTEN)
     return settings.Policy(tuple(_list(one, files, report) for one in written.list), (*others, last))
 
 

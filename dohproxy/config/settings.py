@@ -180,7 +180,7 @@ class Policy(Struct, frozen=True):
     """All lists and groups; `groups` always has one named "default", the last."""
 
     lists: tuple[PolicyList, ...] = ()
-    groups: tuple[PolicyGroup, ...] = (PolicyGroup("default"),)
+    groups: tuple[PolicyGroup, ...] = (PolicyGroup("default", rebinding=False),)
 
 
 class Cache(Struct, frozen=True):

@@ -74,6 +74,9 @@ name = "ads"
 file = "{list_file}"
 action = "nxdomain"
 
+[[policy.group]]
+name = "default"
+
 {more}"""
 
 
