@@ -10,9 +10,7 @@ _PORT = click.IntRange(0, 65535)
 
 
 @click.command("lab")
-@click.option(
-    "--proxy", "with_proxy", is_flag=True, help="Start a proxy in front of it too, and show what it makes of the lab."
-)
+@click.option("--with-proxy", is_flag=True, help="Start a proxy in front of it too, and show what it makes of the lab.")
 @click.option("--port", type=_PORT, default=5300, metavar="PORT", help="Where the proxy listens, if that is free [5300].")
 @click.option("--dot-port", type=_PORT, default=0, metavar="PORT", help="Where DNS over TLS is served [a free one].")
 @click.option("--doh-port", type=_PORT, default=0, metavar="PORT", help="Where DNS over HTTPS is served [a free one].")
