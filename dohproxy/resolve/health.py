@@ -32,7 +32,7 @@ class Health:
         What it answered since then speaks for it: then only that question is slow. A `certain` failure (no connection)
         needs no second.
         """
-        if not certain and self._answered >= began:
+        if not certain and self._answered > began:
             return False
         was_up = self.up
         self.reason = reason

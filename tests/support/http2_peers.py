@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
+from copy import copy
 from urllib.parse import parse_qs, urlsplit
 
 import trio
@@ -38,33 +39,39 @@ async def answer(http: Http2, stream_id: int, request: Request) -> None:
 
 
 class Http2:
-    """One connection; `answering` is called for each request that has come whole. Use it as a manner of a Peer."""
+    """A connection at a time; `answering` is called for each request that has come whole. Use it as a manner of a Peer."""
 
     def __init__(self, answering: Answering = answer, *, streams: int = 100) -> None:
         self.answering = answering
         self.streams = streams
         self.requests: dict[int, Request] = {}
         self.resets: list[tuple[int, int]] = []
-        self.most = 0
+        self.open: list[int] = []
+        """How many requests were under way, each time that one came."""
         self.stream: trio.abc.Stream
         self.h2: H2Connection
 
     async def __call__(self, peer: Peer, stream: trio.abc.Stream) -> None:
+        await copy(self)._serve(peer, stream)
+
+    async def _serve(self, peer: Peer, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self.requests = {}
+        self._events: list[Event] = []
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         self.h2.local_settings = Settings(client=False, initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: self.streams})
         self.h2.initiate_connection()
         await self.flush()
         while data := await stream.receive_some():
-            for event in self.h2.receive_data(data):
-                await self._handle(peer, event)
+            self._events += self.h2.receive_data(data)
+            while self._events:
+                await self._handle(peer, self._events.pop(0))
             await self.flush()
 
     async def _handle(self, peer: Peer, event: Event) -> None:
         if isinstance(event, RequestReceived):
             self.requests[event.stream_id] = Request(dict(event.headers))
-            self.most = max(self.most, len(self.requests))
+            self.open.append(len(self.requests))
         elif isinstance(event, DataReceived):
             self.requests[event.stream_id].body += event.data
             self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -81,10 +88,11 @@ class Http2:
         headers = [(b":status", status), (b"content-type", media), *((k.encode(), v) for k, v in more.items())]
         self.h2.send_headers(stream_id, headers)
         for at in range(0, len(body), 16384):
-            while self.h2.local_flow_control_window(stream_id) < 16384:
+            piece = body[at : at + 16384]
+            while self.h2.local_flow_control_window(stream_id) < len(piece):
                 await self.flush()
-                self.h2.receive_data(await self.stream.receive_some())
-            self.h2.send_data(stream_id, body[at : at + 16384])
+                self._events += self.h2.receive_data(await self.stream.receive_some())
+            self.h2.send_data(stream_id, piece)
         self.h2.end_stream(stream_id)
         self.requests.pop(stream_id)
         await self.flush()
