@@ -257,7 +257,8 @@ def only_malformed(wire):
         try:
             parse(wire)
         except BadRequest as bad:
-            dns.message.from_wire(error_reply(bad))
+            if bad.flags & c.OPCODE_MASK != c.UPDATE << c.OPCODE_SHIFT:  # whose question dnspython reads as a zone
+                dns.message.from_wire(error_reply(bad))
         except MalformedMessage:
             pass
     peek_untrusted(wire + bytes(max(0, 17 - len(wire))))
