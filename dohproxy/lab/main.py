@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import sys
@@ -12,14 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
-from rich.console import Console
 
 from dohproxy.lab.lab import Lab, open_lab
-from dohproxy.lab.samples import SAMPLES, ask, show
+from dohproxy.lab.samples import SAMPLES, ask, table
 
 PROXY_PORT = 5300
 START = 10.0
 """Seconds that the proxy may take to start."""
+PAGE = 160
+"""Columns where the output is no terminal."""
 STOP = 2.5
 """Seconds that it may take to end before it is killed."""
 
@@ -52,15 +54,14 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 async def _serve(*, with_proxy: bool, port: int, dot_port: int, doh_port: int) -> None:
-    console = Console(soft_wrap=True, highlight=False)
     with TemporaryDirectory(prefix="dohproxy-lab-") as directory:
         async with open_lab(Path(directory), dot_port, doh_port) as lab, trio.open_nursery() as nursery:
             await nursery.start(_until_told, nursery.cancel_scope)
             if with_proxy:
-                await _demonstrate(lab, port, nursery, console)
+                await _demonstrate(lab, port, nursery)
             else:
-                _tell(lab, port, console)
-            console.print("Ctrl-C ends it.")
+                _tell(lab, port)
+            _print("Ctrl-C ends it.")
             await trio.sleep_forever()
 
 
@@ -71,25 +72,29 @@ async def _until_told(scope: trio.CancelScope, *, task_status: trio.TaskStatus[N
             scope.cancel()
 
 
-def _tell(lab: Lab, port: int, console: Console) -> None:
+def _tell(lab: Lab, port: int) -> None:
     config = lab.directory / "dohproxy.toml"
     config.write_text(lab.config_toml(port))
-    console.print(f"The lab serves {lab.dot_url} and {lab.doh_url}, with certificates from {lab.ca_file}.")
-    console.print(*(f"Its root is signed: {line}" for line in lab.anchor_lines), sep="\n")
-    console.print(f"\n# A proxy in front of it: dohproxy run --config {config}\n\n{lab.config_toml(port)}", markup=False)
+    _print(f"The lab serves {lab.dot_url} and {lab.doh_url}, with certificates from {lab.ca_file}.")
+    for line in lab.anchor_lines:
+        _print(f"Its root's trust anchor: {line}")
+    _print(f"\n# A proxy in front of it: dohproxy run --config {config}\n\n{lab.config_toml(port)}")
 
 
-async def _demonstrate(lab: Lab, port: int, nursery: trio.Nursery, console: Console) -> None:
+async def _demonstrate(lab: Lab, port: int, nursery: trio.Nursery) -> None:
     chosen = free_port(port)
-    if chosen != port:
-        console.print(f"Port {port} of 127.0.0.1 is taken: the proxy listens on {chosen} instead.")
+    if port not in (0, chosen):
+        _print(f"Port {port} of 127.0.0.1 is taken: the proxy listens on {chosen} instead.")
     config = lab.directory / "dohproxy.toml"
     config.write_text(lab.config_toml(chosen, more='[log]\nlevel = "warning"\n'))
     await start_proxy(config, chosen, nursery)
-    show([await ask(sample, chosen) for sample in SAMPLES], console)
-    console.print(f"The lab serves {lab.dot_url} and {lab.doh_url}; the proxy serves 127.0.0.1:{chosen} ({config}). Try:")
+    _print(f"What the proxy on 127.0.0.1:{chosen} makes of the lab:\n")
+    results = [await ask(sample, chosen) for sample in SAMPLES]
+    for line in table(results, shutil.get_terminal_size((PAGE, 0)).columns):
+        _print(line)
+    _print(f"\nThe lab serves {lab.dot_url} and {lab.doh_url}; the proxy has {config}. Try:")
     for tried in ("www.rsa.lab +dnssec", "expired.bogus.lab", "expired.bogus.lab +cd", "ads.lab", "rebind.lab AAAA"):
-        console.print(f"    dig @127.0.0.1 -p {chosen} {tried}")
+        _print(f"    dig @127.0.0.1 -p {chosen} {tried}")
 
 
 def free_port(wanted: int) -> int:
@@ -129,3 +134,7 @@ async def _stop(process: trio.Process) -> None:
     process.terminate()
     await trio.sleep(STOP)
     process.kill()
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)

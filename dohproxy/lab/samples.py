@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import dns.asyncquery
 import dns.flags
@@ -11,8 +11,6 @@ import dns.rcode
 from dns.edns import EDEOption
 from dns.message import Message
 from msgspec import Struct
-from rich.console import Console
-from rich.table import Table
 
 PATIENCE = 10.0
 """Seconds that one answer may take."""
@@ -93,12 +91,21 @@ def extended_errors(message: Message) -> tuple[tuple[int, str], ...]:
     return tuple((int(option.code), option.text or "") for option in message.options if isinstance(option, EDEOption))
 
 
-def show(results: Iterable[Result], console: Console) -> None:
-    """Prints the table."""
-    table = Table("question", "what it is", "rcode", "AD", "extended error", "right?", title="What the proxy makes of the lab")
+ROW = "{:3} {:25} {:28} {:9} {:3} {}"
+
+
+def table(results: Iterable[Result], width: int) -> Iterator[str]:
+    """The lines of a table of results, none longer than `width` columns."""
+    yield _cut(ROW.format("", "question", "what it is", "rcode", "AD", "extended error"), width)
     for result in results:
+        mark = "ok" if result.right else "NO"
         question = f"{result.sample.name} {result.sample.rdtype}"
         errors = "; ".join(f"{code}: {text}" if text else str(code) for code, text in result.ede)
-        verdict = "[green]yes[/]" if result.right else f"[red]no, {result.sample.rcode}"
-        table.add_row(question, result.sample.what, result.rcode, "AD" if result.ad else "", errors, verdict)
-    console.print(table)
+        if not result.right:
+            errors = f"[should be {result.sample.rcode}{' AD' if result.sample.ad else ''}] {errors}"
+        row = (mark, question, result.sample.what, result.rcode, "AD" if result.ad else "", errors)
+        yield _cut(ROW.format(*row).rstrip(), width)
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
