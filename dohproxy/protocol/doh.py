@@ -6,23 +6,19 @@ from base64 import urlsafe_b64encode
 from contextlib import suppress
 from typing import Final
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RemoteSettingsChanged, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import H2Error, StreamClosedError
-from h2.settings import SettingCodes
 
 from dohproxy.errors import Disconnected, MalformedMessage, ResolveError, UpstreamFailed
 from dohproxy.model import Question
+from dohproxy.protocol.http2 import open_http2
 from dohproxy.protocol.http2_frames import GoawaySifter
 from dohproxy.protocol.session import Received, answers, question_octets
 from dohproxy.wire.constants import MAX_MESSAGE
 from dohproxy.wire.query import build_query
 
 MEDIA_TYPE: Final = b"application/dns-message"
-_RECEIVE_WINDOW: Final = 1 << 20
-"""Octets of answers that may be on their way to us."""
 _ROOM_OF_QUERY: Final = 512
 """No query of ours is larger: a name of 255 octets, padded."""
 _LAST_STREAM: Final = (1 << 31) - 1 - 2 * 65536
@@ -59,7 +55,7 @@ class DohSession:
         self._streams: dict[int, _Stream] = {}
         self._sifter = GoawaySifter()
         self._fixed: Headers = [(b":scheme", b"https"), (b":authority", authority.encode()), (b"accept", MEDIA_TYPE)]
-        self._h2 = _open_h2(pipeline)
+        self._h2 = open_http2(pipeline)
 
     @property
     def capacity(self) -> int:
@@ -188,17 +184,6 @@ class DohSession:
         """The octets to send, once only."""
         octets = self._h2.data_to_send()
         return [octets] if octets else []
-
-
-def _open_h2(pipeline: int) -> H2Connection:
-    """A connection with its preface in the outgoing octets. Our own headers are right as they are, and go unchecked."""
-    connection = H2Connection(
-        H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
-    )
-    connection.local_settings.update({SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_CONCURRENT_STREAMS: pipeline})
-    connection.initiate_connection()
-    connection.increment_flow_control_window(_RECEIVE_WINDOW)
-    return connection
 
 
 def _reset(event: StreamReset) -> ResolveError:

@@ -309,9 +309,12 @@ class Connection:
     # The end
 
     def _end_if_done(self) -> None:
-        """A connection that takes no more questions is of no use once the last is answered."""
-        if not self._under_way and (self._session.closing or self.state is State.SUSPECT):
+        """A connection that takes no more questions is of no use once the last is answered; another becomes idle."""
+        if self._under_way:
+            return
+        if self._session.closing or self.state is State.SUSPECT:
             self._end(Disconnected("the connection has had its time"))
+        self.expect(self._active + self.route.idle_timeout)
 
     def _broken(self, error: OSError) -> ResolveError:
         if self._layer.established:

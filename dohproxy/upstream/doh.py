@@ -36,6 +36,11 @@ class Doh(Pool):
             alpn_required=True,
         )
 
+    @property
+    def resumed(self) -> int:
+        """How many of its connections resumed a TLS session."""
+        return self._tls.resumed
+
     def _session(self) -> DohSession:
         return self._new_session()
 

@@ -35,6 +35,11 @@ class Dot(Pool):
             upstream.tls_name or upstream.host, "dot", ca_file=upstream.ca_file, allow_tls12=upstream.allow_tls12
         )
 
+    @property
+    def resumed(self) -> int:
+        """How many of its connections resumed a TLS session."""
+        return self._tls.resumed
+
     def _session(self) -> DnsStream:
         return self._new_session()
 

@@ -93,6 +93,8 @@ class TlsClient:
     ) -> None:
         self.session: ssl.SSLSession | None = None
         """The latest that can be resumed."""
+        self.resumed = 0
+        """How many handshakes resumed a session."""
         self.alpn = alpn
         self.alpn_required = alpn_required
         self._tls_name = tls_name
@@ -141,6 +143,7 @@ class _Tls:
         if self._client.alpn_required and self._engine.selected_alpn_protocol() != self._client.alpn:
             raise ConnectionAbortedError(f"the server does not speak {self._client.alpn}")
         self.established = True
+        self._client.resumed += self._engine.session_reused is True
 
     def seal(self, data: bytes) -> None:
         self._engine.write(data)
