@@ -1,0 +1,70 @@
+"""Trust anchors: which rules a name, and how IANA's file is read."""
+
+from pathlib import Path
+
+import pytest
+from memory_tree import WALL, SigningKey, name
+
+from dohproxy.config.settings import Anchor, NegativeAnchor
+from dohproxy.dnssec.anchors import AnchorsError, AnchorSet, TrustAnchor, built_in, read_published
+from dohproxy.dnssec.keys import key_tag
+from dohproxy.wire import constants as c
+
+KEY = SigningKey(13)
+
+
+def anchor(zone: str) -> Anchor:
+    return Anchor(name(zone), c.DS, KEY.ds(name(zone)))
+
+
+def test_the_closest_enclosing_anchor_rules():
+    anchors = AnchorSet([anchor("."), anchor("example.com")])
+    assert anchors.closest(name("www.example.com"), WALL).zone == name("example.com")
+    assert anchors.closest(name("example.net"), WALL).zone == name(".")
+    assert AnchorSet([anchor("example.com")]).closest(name("com"), WALL) is None
+
+
+def test_a_negative_anchor_hides_those_above_and_not_those_below():
+    """RFC 7646 2."""
+    anchors = AnchorSet([anchor("."), anchor("signed.broken.com")], [NegativeAnchor(name("broken.com"))])
+    assert isinstance(anchors.closest(name("www.broken.com"), WALL), NegativeAnchor)
+    assert isinstance(anchors.closest(name("www.signed.broken.com"), WALL), TrustAnchor)
+    both = AnchorSet([anchor("broken.com")], [NegativeAnchor(name("broken.com"))])
+    assert isinstance(both.closest(name("broken.com"), WALL), NegativeAnchor)
+
+
+def test_a_negative_anchor_ends():
+    anchors = AnchorSet([anchor(".")], [NegativeAnchor(name("broken.com"), until=WALL)])
+    assert isinstance(anchors.closest(name("broken.com"), WALL - 1), NegativeAnchor)
+    assert isinstance(anchors.closest(name("broken.com"), WALL), TrustAnchor)
+
+
+def test_records_of_one_zone_are_one_anchor():
+    anchors = AnchorSet([anchor("com"), Anchor(name("com"), c.DNSKEY, KEY.rdata)])
+    found = anchors.of(name("com"))
+    assert ([ds.key_tag for ds in found.digests], [key.tag for key in found.keys]) == ([KEY.tag], [KEY.tag])
+    assert anchors.zones == (name("com"),)
+
+
+def test_the_built_in_anchors_are_those_of_the_root():
+    found = built_in(1_780_000_000)
+    tags = {int.from_bytes(a.rdata[:2], "big") for a in found if a.rdtype == c.DS}
+    assert {20326, 38696} <= tags
+    assert {key_tag(a.rdata) for a in found if a.rdtype == c.DNSKEY} <= tags
+    assert {a.zone for a in found} == {name(".")}
+
+
+FILE = (Path(__file__).parents[3] / "certs" / "root-anchors.xml").read_text()
+
+
+def test_entries_count_only_while_they_are_valid():
+    then = {int.from_bytes(a.rdata[:2], "big") for a in read_published(FILE, 1_500_000_000) if a.rdtype == c.DS}
+    assert then == {19036, 20326}
+    with pytest.raises(AnchorsError, match="none of the trust anchors is valid now"):
+        read_published(FILE, 1_000_000_000)
+
+
+@pytest.mark.parametrize("text", ["", "<TrustAnchor/>", FILE.replace("<KeyTag>", "<Nothing>"), FILE.replace("AwEAAaz", "!!")])
+def test_other_files_are_refused(text):
+    with pytest.raises(AnchorsError):
+        read_published(text, 1_780_000_000)
