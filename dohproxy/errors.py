@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from dohproxy.model import Ede, Security
+from dohproxy.model import Ede, Link, Security
 
 SERVFAIL, REFUSED = 2, 5
 
@@ -58,6 +58,8 @@ class ResolveError(DohproxyError):
 
     security = Security.UNCHECKED
     """What validation found, where that is the cause."""
+    chain: tuple[Link, ...] = ()
+    """How far the chain of trust was followed, where that is the cause."""
 
     @property
     def edes(self) -> tuple[Ede, ...]:
@@ -84,9 +86,9 @@ class Disconnected(UpstreamFailed):
 class ValidationFailed(ResolveError):
     """The answer is bogus or indeterminate, or insecure where `require-secure` holds."""
 
-    def __init__(self, ede: tuple[Ede, ...], security: Security) -> None:
+    def __init__(self, ede: tuple[Ede, ...], security: Security, chain: tuple[Link, ...] = ()) -> None:
         super().__init__(ede[0].text)
-        self._edes, self.security = ede, security
+        self._edes, self.security, self.chain = ede, security, chain
 
     @property
     def edes(self) -> tuple[Ede, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dohproxy.cli.options import tell
+from dohproxy.cli.options import tell, tell_error
 
 if TYPE_CHECKING:
     from dohproxy.config.settings import Settings
@@ -24,21 +24,20 @@ def command(file: Path) -> None:
     Ends with status 0 if it can be used, else 1.
     """
     from dohproxy.config.load import load  # noqa: PLC0415 -- heavy
-    from dohproxy.errors import ConfigError  # noqa: PLC0415
+    from dohproxy.errors import DohproxyError  # noqa: PLC0415
 
     try:
         settings = load(file)
         warnings = (*settings.warnings, *_deep_warnings(settings))
-    except ConfigError as error:
-        tell(error.problems)
-        click.echo(f"{file}: {_count(len(error.problems), 'problem')}", err=True)
+    except DohproxyError as error:
+        click.echo(f"{file}: {_count(tell_error(error), 'problem')}", err=True)
         sys.exit(1)
     tell(warnings, "warning: ")
     click.echo(f"{file}: good" + (f", with {_count(len(warnings), 'warning')}" if warnings else ""))
 
 
 def _deep_warnings(settings: Settings) -> tuple[Problem, ...]:
-    """Of lines in lists that say nothing. Builds all that `run` would, and raises ConfigError where that cannot be."""
+    """Of lines in lists that say nothing. Builds all that `run` would, and raises DohproxyError where that cannot be."""
     import trio  # noqa: PLC0415
 
     from dohproxy.errors import Problem  # noqa: PLC0415
@@ -55,9 +54,9 @@ def _deep_warnings(settings: Settings) -> tuple[Problem, ...]:
 
 
 async def _build(settings: Settings) -> None:
-    from dohproxy.build import Pipeline, core_for  # noqa: PLC0415
+    from dohproxy.build import rehearsed  # noqa: PLC0415
 
-    Pipeline(settings, core_for(settings, None))
+    rehearsed(settings)
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
-from dohproxy.cli.options import config_option, read_client, read_question, read_settings, tell
+from dohproxy.cli.options import config_option, read_client, read_question, read_settings, refuse
 
 
 @click.command("explain")
@@ -30,7 +29,6 @@ def command(name: str, rdtype: str, client: str, as_json: bool, config: Path | N
     try:
         engine = Engine(settings.policy, load_lists(settings.policy, cache_directory(os.environ)))
     except ConfigError as error:
-        tell(error.problems)
-        sys.exit(2)
+        refuse(error)
     explanation = explain(engine, question, client)
     click.echo(msgspec.json.encode(explanation).decode() if as_json else "\n".join(explanation.lines()))

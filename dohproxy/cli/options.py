@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 if TYPE_CHECKING:
     from dohproxy.config.settings import Settings
-    from dohproxy.errors import Problem
+    from dohproxy.errors import DohproxyError, Problem
     from dohproxy.model import Question
 
 BAD_CONFIGURATION = 2
@@ -36,10 +36,26 @@ def read_settings(file: Path | None) -> Settings:
     try:
         settings = default() if file is None else load(file)
     except ConfigError as error:
-        tell(error.problems)
-        sys.exit(BAD_CONFIGURATION)
+        refuse(error)
     tell(settings.warnings, "warning: ")
     return settings
+
+
+def refuse(error: DohproxyError) -> NoReturn:
+    """Tell why the configuration cannot be used, and end."""
+    tell_error(error)
+    sys.exit(BAD_CONFIGURATION)
+
+
+def tell_error(error: DohproxyError) -> int:
+    """Tell what is wrong on standard error; how many things that is."""
+    from dohproxy.errors import ConfigError  # noqa: PLC0415
+
+    if isinstance(error, ConfigError):
+        tell(error.problems)
+        return len(error.problems)
+    click.echo(error, err=True)
+    return 1
 
 
 def tell(problems: tuple[Problem, ...], prefix: str = "") -> None:

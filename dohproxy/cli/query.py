@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dohproxy.cli.options import BAD_CONFIGURATION, config_option, read_client, read_question, read_settings, tell
+from dohproxy.cli.options import config_option, read_client, read_question, read_settings, refuse
 
 if TYPE_CHECKING:
     from dohproxy.cli.render import Found
@@ -33,15 +33,14 @@ def command(*, name: str, rdtype: str, client: str, cd: bool, as_json: bool, con
     import trio  # noqa: PLC0415
 
     from dohproxy.cli import render  # noqa: PLC0415
-    from dohproxy.errors import ConfigError  # noqa: PLC0415
+    from dohproxy.errors import DohproxyError  # noqa: PLC0415
     from dohproxy.wire.constants import SERVFAIL  # noqa: PLC0415
 
     question, settings = read_question(name, rdtype), read_settings(config)
     try:
         found = trio.run(partial(_ask, settings, question, client, cd))
-    except ConfigError as error:
-        tell(error.problems)
-        sys.exit(BAD_CONFIGURATION)
+    except DohproxyError as error:
+        refuse(error)
     if as_json:
         click.echo(msgspec.json.encode(render.record_of(found)).decode())
     else:

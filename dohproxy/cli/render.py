@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dohproxy.errors import Problem, ResolveError
 from dohproxy.model import Answer, Ede, Link, Question, Rule, Security, Source, Transport, Verdict
 from dohproxy.wire import names
+from dohproxy.wire.constants import NSEC, NSEC3
 from dohproxy.wire.text import ede_to_text, rcode_to_text, rrset_to_lines, type_to_text
 
 ALGORITHMS = {
@@ -35,6 +37,9 @@ SOURCES = {
     Source.POLICY: "made by policy",
     Source.SYNTHESIS: "made of proofs in the cache",
 }
+
+
+_PROOFS = (NSEC, NSEC3)
 
 
 class Found(Struct, frozen=True):
@@ -73,33 +78,45 @@ def problem_lines(problem: Problem, prefix: str = "") -> list[str]:
 def lines_of(found: Found) -> list[str]:
     """For a person: the outcome first, then how it came about."""
     question, outcome = found.question, found.outcome
-    asked = f"{names.to_text(question.qname)} {type_to_text(question.qtype)}"
-    if isinstance(outcome, ResolveError):
-        bare = outcome.security is Security.UNCHECKED
-        verdict = f"{asked}: {rcode_to_text(outcome.rcode)}" + ("" if bare else f", {outcome.security.value}")
-        return [verdict, *_labelled("why", map(ede_to_text, outcome.edes)), *_time(found)]
-    records = [f"  {line}" for rrset in (*outcome.answer, *outcome.authority) for line in rrset_to_lines(rrset)]
+    answer = None if isinstance(outcome, ResolveError) else outcome
+    edes = outcome.edes if isinstance(outcome, ResolveError) else outcome.ede
+    records = _record_lines(answer) if answer else []
     return [
-        f"{asked}: {rcode_to_text(outcome.rcode)}, {outcome.security.value}" + (", stale" if outcome.stale else ""),
+        f"{names.to_text(question.qname)} {type_to_text(question.qtype)}: {_verdict(found)}",
         *records,
         *([""] if records else []),
-        *_labelled("why", map(ede_to_text, outcome.ede)),
+        *_labelled("why", map(ede_to_text, edes)),
         *_labelled("chain", _chain_lines(outcome.chain)),
-        *_labelled("policy", [policy_text(outcome.verdict)]),
-        *_labelled("source", [source_text(outcome)]),
-        *_time(found),
+        *_labelled("policy", [policy_text(answer.verdict)] if answer else []),
+        *_labelled("source", [source_text(answer)] if answer else []),
+        *_labelled("client", [f"{found.client} (group {found.group})"]),
+        *_labelled("time", [f"{found.seconds * 1000:.0f} ms"]),
     ]
+
+
+def _verdict(found: Found) -> str:
+    outcome = found.outcome
+    told = [rcode_to_text(outcome.rcode)]
+    if isinstance(outcome, Answer) or outcome.security is not Security.UNCHECKED:
+        told.append(outcome.security.value)
+    if isinstance(outcome, Answer) and outcome.stale:
+        told.append("stale")
+    return ", ".join(told)
+
+
+def _record_lines(answer: Answer) -> list[str]:
+    """The records without what proves them: signatures, and those that deny others, which are counted."""
+    told = [rrset for rrset in (*answer.answer, *answer.authority) if rrset.rdtype not in _PROOFS or rrset in answer.answer]
+    proofs = [rrset for rrset in answer.authority if rrset.rdtype in _PROOFS]
+    lines = [f"  {line}" for rrset in told for line in rrset_to_lines(replace(rrset, signatures=()))]
+    if proofs:
+        lines.append(f"  (with {len(proofs)} {type_to_text(proofs[0].rdtype)} as proof)")
+    return lines
 
 
 def _labelled(label: str, lines: Iterable[str]) -> list[str]:
     """The lines in a column, with the label before the first."""
     return [f"{label if number == 0 else '':<10}{line}" for number, line in enumerate(lines)]
-
-
-def _time(found: Found) -> list[str]:
-    return _labelled("client", [f"{found.client} (group {found.group})"]) + _labelled(
-        "time", [f"{found.seconds * 1000:.0f} ms"]
-    )
 
 
 def policy_text(verdict: Verdict | None) -> str:
@@ -181,14 +198,13 @@ def record_of(found: Found) -> dict[str, Any]:
         "rcode": rcode_to_text(outcome.rcode),
         "milliseconds": round(found.seconds * 1000, 1),
     }
+    told |= {"security": outcome.security.value, "chain": [_link_record(link) for link in outcome.chain]}
     if isinstance(outcome, ResolveError):
-        return told | {"security": outcome.security.value, "ede": [_ede_record(ede) for ede in outcome.edes]}
+        return told | {"ede": [_ede_record(ede) for ede in outcome.edes]}
     return told | {
-        "security": outcome.security.value,
         "answer": [line for rrset in outcome.answer for line in rrset_to_lines(rrset)],
         "authority": [line for rrset in outcome.authority for line in rrset_to_lines(rrset)],
         "ede": [_ede_record(ede) for ede in outcome.ede],
-        "chain": [_link_record(link) for link in outcome.chain],
         "policy": _verdict_record(outcome.verdict),
         "source": outcome.source.value,
         "stale": outcome.stale,

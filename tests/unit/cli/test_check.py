@@ -62,3 +62,13 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     result = check(tmp_path / "none.toml")
     assert result.exit_code == 1
     assert "cannot be read: No such file" in result.stderr
+
+
+def test_an_authority_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "ca.toml"
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nnonsense\n")
+    path.write_text(UPSTREAM + 'ca_file = "ca.pem"\n')
+    result = check(path)
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'ca.pem'}: no certificates" in result.stderr
+    assert result.stderr.endswith(f"{path}: 1 problem\n")

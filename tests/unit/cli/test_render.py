@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from dohproxy.cli.render import Found, lines_of, problem_lines, record_of
-from dohproxy.errors import NoReachableUpstream, Problem
+from dohproxy.errors import NoReachableUpstream, Problem, ValidationFailed
 from dohproxy.model import Action, Answer, Ede, Link, Question, RRset, Rule, Security, Source, Transport, Verdict
 from dohproxy.wire import names
 from dohproxy.wire.text import rdata_from_text
@@ -63,6 +63,30 @@ def test_what_was_made_here() -> None:
         "client    ::1 (group default)",
         "time      1 ms",
     ]
+
+
+def test_proofs_are_counted_and_signatures_left_out() -> None:
+    soa = rdata_from_text(6, "ns.example. h.example. 1 2 3 4 5")
+    nsec = rdata_from_text(47, "example. A RRSIG NSEC")
+    authority = (RRset(EXAMPLE, 6, 60, (soa,), (SIGNATURE,)), RRset(EXAMPLE, 47, 60, (nsec,), (SIGNATURE,)))
+    lines = lines_of(Found(QUESTION, "::1", "default", Answer(3, (), authority, Security.SECURE), 0.001))
+    assert lines[:4] == [
+        "www.example. A: NXDOMAIN, secure",
+        "  example. 60 IN SOA ns.example. h.example. 1 2 3 4 5",
+        "  (with 1 NSEC as proof)",
+        "",
+    ]
+
+
+def test_a_bogus_answer_shows_how_far_the_chain_went() -> None:
+    failed = ValidationFailed((Ede(7, "RRSIG expired"),), Security.BOGUS, CHAIN[:1])
+    found = Found(QUESTION, "::1", "default", failed, 0.001)
+    assert lines_of(found)[:3] == [
+        "www.example. A: SERVFAIL, bogus",
+        "why       EDE 7 (Signature Expired): RRSIG expired",
+        "chain     .  secure  -  key 20326 RSASHA256  -  trust anchor",
+    ]
+    assert record_of(found)["chain"][0]["key_tag"] == 20326
 
 
 def test_an_error_for_a_person() -> None:

@@ -212,3 +212,9 @@ def test_no_toml(content: bytes, line: int, words: str, tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "missing.toml")
+
+
+def test_only_a_written_group_has_rebinding_protection(loaded: Load) -> None:
+    assert not loaded("").policy.groups[-1].rebinding
+    assert loaded('[[policy.group]]\nname = "default"').policy.groups[-1].rebinding
+    assert default().policy.groups[-1].rebinding
