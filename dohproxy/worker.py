@@ -92,6 +92,8 @@ class Worker:
         with trio.open_signal_receiver(*SIGNALS) as signals:
             service = Service(self._settings, self._observers(), tell_hits=self._settings.log.queries)
             self._listeners = self._make_listeners(service)
+            if self._settings.workers.count > 1:
+                log.warning("workers.count is %d: this version serves with one process", self._settings.workers.count)
             async with trio.open_nursery() as nursery:
                 await nursery.start(service.run)
                 nursery.start_soon(self._obey, signals, service)
