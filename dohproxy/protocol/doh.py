@@ -8,7 +8,7 @@ from typing import Final
 
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RemoteSettingsChanged, ResponseReceived, StreamEnded, StreamReset
-from h2.exceptions import H2Error, StreamClosedError
+from h2.exceptions import H2Error, ProtocolError
 
 from dohproxy.errors import Disconnected, MalformedMessage, ResolveError, UpstreamFailed
 from dohproxy.model import Question
@@ -99,7 +99,7 @@ class DohSession:
     def forget(self, key: int) -> None:
         """Nobody waits for this exchange any longer."""
         if self._streams.pop(key, None) is not None:
-            with suppress(StreamClosedError):  # its end may have come, though we have not looked at it yet
+            with suppress(ProtocolError):  # its end, or the connection's, may have come already
                 self._h2.reset_stream(key, ErrorCodes.CANCEL)
 
     def receive_untrusted(self, data: bytes) -> list[Received]:

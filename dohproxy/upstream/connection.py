@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 
@@ -143,9 +144,14 @@ class Connection:
         return self.route.pipeline - len(self._backlog) if self.state is State.CONNECTING else 0
 
     @property
+    def retiring(self) -> bool:
+        """Whether it takes no more questions for good."""
+        return self.state is State.CLOSED or self._session.closing
+
+    @property
     def queue(self) -> int:
         """How many more questions may wait for their turn here."""
-        usable = self.state in (State.OPEN, State.CONNECTING) and not self._session.closing
+        usable = self.state is not State.SUSPECT and not self.retiring
         return self.route.pipeline - len(self._backlog) if usable else 0
 
     def begin(self, question: Question) -> Exchange:
@@ -241,6 +247,9 @@ class Connection:
             self.state = State.OPEN
             if self._backlog:
                 self._begin_waiting()
+        if self._session.closing:
+            self._fail(self._backlog, Disconnected("the connection takes no more questions"))
+            self._backlog.clear()
         self._gather()
         if self._unsent:
             self._bell.ring()
@@ -316,6 +325,10 @@ class Connection:
             self._end(Disconnected("the connection has had its time"))
         self.expect(self._active + self.route.idle_timeout)
 
+    def give_up(self) -> None:
+        """Ends it; what is under way is to be asked elsewhere."""
+        self._end(Disconnected("the connection stalled"))
+
     def _broken(self, error: OSError) -> ResolveError:
         if self._layer.established:
             return Disconnected(_words(error))
@@ -334,11 +347,14 @@ class Connection:
             with suppress(OSError):  # a goodbye that does not fit is not worth waiting for
                 self._socket.send(self._unsent + self._layer.outgoing())
             self._socket.close()
-        left = (*self._under_way.values(), *self._backlog)
+        self._fail((*self._under_way.values(), *self._backlog), self._error)
         self._under_way.clear()
         self._backlog.clear()
-        for exchange in left:
-            exchange.settle(type(self._error)(str(self._error)))
+
+    def _fail(self, exchanges: Iterable[Exchange], error: ResolveError) -> None:
+        """Each with an error of its own: they are raised in many tasks."""
+        for exchange in exchanges:
+            exchange.settle(type(error)(str(error)))
 
 
 def _words(error: OSError) -> str:

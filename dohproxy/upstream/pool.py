@@ -8,7 +8,7 @@ from dohproxy.config import settings
 from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded
 from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.session import Session
-from dohproxy.upstream.connection import Connection, Exchange, Route
+from dohproxy.upstream.connection import Connection, Exchange, Route, State
 from dohproxy.upstream.tls import Layer
 
 
@@ -68,16 +68,28 @@ class Pool:
         return self._choose().begin(query.question)
 
     def _choose(self) -> Connection:
-        """The first connection with room; else a new one; else the one where fewest wait."""
+        """The first connection with room; else a new one, in place of one that stalls if need be; else where fewest wait."""
         for connection in self._connections:
             if connection.room > 0:
                 return connection
-        if len(self._connections) < self._limit:
+        if self._may_open() or self._gave_up_one():
             return self._open()
         shortest = max(self._connections, key=lambda connection: connection.queue)
         if shortest.queue <= 0:
             raise Overloaded(f"{self.name}: too many questions wait already")
         return shortest
+
+    def _may_open(self) -> bool:
+        """Those that only finish what they began do not count, up to as many again."""
+        usable = sum(not connection.retiring for connection in self._connections)
+        return usable < self._limit and len(self._connections) < 2 * self._limit
+
+    def _gave_up_one(self) -> bool:
+        for connection in self._connections:
+            if connection.state is State.SUSPECT:
+                connection.give_up()
+                return True
+        return False
 
     def _open(self) -> Connection:
         if self._nursery is None:

@@ -97,7 +97,7 @@ class TlsClient:
         """How many handshakes resumed a session."""
         self.alpn = alpn
         self.alpn_required = alpn_required
-        self._tls_name = tls_name
+        self._tls_name = tls_name.removesuffix(".")
         self._context = _client_context(ca_file, allow_tls12=allow_tls12)
         self._context.set_alpn_protocols([alpn])
 

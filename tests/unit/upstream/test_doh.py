@@ -137,6 +137,22 @@ async def test_goaway_lets_earlier_streams_end_and_fails_later_ones_for_a_retry(
     assert peer.connections == 2
 
 
+async def test_goaway_fails_at_once_what_has_not_begun(bench: Bench) -> None:
+    async def go_away(http: Http2, stream_id: int, request: Request) -> None:
+        await http.stream.send_all(GoAwayFrame(0, last_stream_id=1).serialize())
+
+    peer = await serve(bench, Http2(go_away, streams=1))
+    doh = await bench.doh(peer.port, replace(QUICK, connections=1))
+    doh.begin(ask())
+    waiting = doh.begin(ask())
+    with pytest.raises(Disconnected, match="takes no more questions"):
+        await waiting.answer(trio.current_time() + LIMIT)
+    assert "1 under way" in repr(doh)
+    assert await doh.begin(ask()).answer(trio.current_time()) is None
+    assert peer.connections == 1
+    assert repr(doh) == "<Doh peer: open with 1 under way; connecting with 0 under way, 1 waiting>"
+
+
 async def test_a_cancelled_request_is_reset(bench: Bench) -> None:
     async def never(http: Http2, stream_id: int, request: Request) -> None:
         http.answering = answer

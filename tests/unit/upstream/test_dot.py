@@ -232,6 +232,16 @@ async def test_a_stalled_connection_is_replaced_and_then_dropped(bench: Bench) -
     assert repr(dot) == "<Dot peer: open with 0 under way>"
 
 
+async def test_where_no_other_connection_may_be_opened_a_stalled_one_gives_way(bench: Bench) -> None:
+    peer = await bench.serve(stall, answer_all)
+    dot = await bench.dot(peer.port, replace(QUICK, connections=1))
+    exchange = dot.begin(ask())
+    assert await exchange.answer(trio.current_time() + 0.05) is None
+    await dot.resolve(ask())
+    with pytest.raises(Disconnected, match="the connection stalled"):
+        await exchange.answer(trio.current_time() + LIMIT)
+
+
 async def test_a_late_answer_may_still_be_awaited_and_clears_the_suspicion(bench: Bench) -> None:
     go = trio.Event()
 
