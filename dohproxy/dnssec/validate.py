@@ -387,5 +387,6 @@ def _base(owner: Name, rdtype: int) -> Name:
 
 def _undenied(name: Name, qtype: int, zone: Name, denials: tuple[RRset, ...]) -> tuple[Ede, ...]:
     """What is wrong with a negative answer without anything signed."""
-    unsigned = tuple(reasons.unsigned(rrset.owner, rrset.rdtype, zone) for rrset in denials[:1])
+    bare = [rrset for rrset in denials if not rrset.signatures and is_subdomain(rrset.owner, zone)]
+    unsigned = tuple(reasons.unsigned(rrset.owner, rrset.rdtype, zone) for rrset in bare[:1])
     return (*unsigned, *unproven(name, qtype, zone, Proof.none("there is no signed NSEC or NSEC3"), None))

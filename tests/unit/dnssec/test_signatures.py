@@ -61,9 +61,7 @@ def test_agrees_with_dnspython(rdtype, text):
     private = ed25519.Ed25519PrivateKey.from_private_bytes(b"k" * 32)
     dnskey = dns.dnssec.make_dnskey(private.public_key(), 15)
     theirs = dns.rrset.from_text("www.example.com.", TTL, "IN", rdtype, text)
-    made = dns.dnssec.sign(
-        theirs, private, dns.name.from_text("example.com."), dnskey, inception=WALL - 5, expiration=WALL + 5
-    )
+    made = dns.dnssec.sign(theirs, private, dns.name.from_text("example.com."), dnskey, inception=WALL - 5, expiration=WALL + 5)
     ours = RRset(WWW.owner, int(theirs.rdtype), TTL, tuple(rdata.to_wire() for rdata in theirs), (made.to_wire(),))
     ring = KeyRing([Key(dnskey.to_wire())])
     assert isinstance(verify(ours, ZONE, ring, DATES, Budget()), Verified)
