@@ -11,8 +11,9 @@ from dns_peers import QUICK, Bench, Messages, Peer, answer_all, ask, framed, rep
 from msgspec.structs import replace
 
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, Overloaded, ResolveError, UpstreamFailed
-from dohproxy.model import Answer, Source, Transport
+from dohproxy.model import Answer, Ede, Source, Transport
 from dohproxy.upstream.dot import Dot
+from dohproxy.upstream.tls import BadAuthorities
 from dohproxy.wire import names
 from dohproxy.wire.message import parse_message_untrusted
 
@@ -170,6 +171,20 @@ async def test_a_truncated_or_unreadable_answer_is_a_failure_of_that_question_on
     assert "malformed" in str(await failure(dot))
     assert addresses(await dot.resolve(ask()))
     assert peer.connections == 1
+
+
+async def test_extended_errors_are_told_and_the_additional_section_is_not(bench: Bench) -> None:
+    async def explaining(peer: Peer, stream: trio.abc.Stream) -> None:
+        query = await Messages(stream).next()
+        options = b"\0\x0f\0\7\0\x16alone" + b"\0\x0f\0\1x"  # RFC 8914 2; the second is too short to be one
+        opt = b"\0\0\x29\x04\xd0\0\0\0\0" + len(options).to_bytes(2) + options
+        reply = reply_to(query, flags=b"\x81\x82")
+        await stream.send_all(framed(reply[:6] + b"\0\0\0\0\0\2" + reply[12:] + opt))
+        await trio.sleep_forever()
+
+    answer = await (await bench.dot((await bench.serve(explaining)).port)).resolve(ask())
+    assert (answer.rcode, answer.answer, answer.authority) == (2, (), ())
+    assert answer.ede == (Ede(22, "alone"),)
 
 
 async def close_before_answering(peer: Peer, stream: trio.abc.Stream) -> None:
@@ -359,6 +374,11 @@ async def test_a_certificate_of_another_authority(bench: Bench) -> None:
 
 async def test_a_certificate_that_the_system_does_not_know(bench: Bench) -> None:
     assert "its certificate is refused" in await refusal(bench, await bench.serve(), ca_file=None)
+
+
+async def test_a_file_without_certificates_is_told_at_once(bench: Bench) -> None:
+    with pytest.raises(BadAuthorities, match=r"good\.key: no certificates to verify upstreams with"):
+        Dot(bench.settings(853, ca_file=bench.certificates.good[1]), QUICK)
 
 
 async def test_an_expired_certificate(bench: Bench) -> None:
