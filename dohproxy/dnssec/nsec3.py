@@ -299,22 +299,21 @@ def _no_ds(name: Name, chain: Chain) -> Proof:
 def find_encloser(qname: Name, chain: Chain) -> Encloser | Proof:
     """The closest encloser proof for a name that no record matches, or what is wrong (RFC 5155 8.3).
 
-    Looks from the apex down, for a long name costs its asker nothing: the first name that does not exist ends the search,
-    at one hash a label of the encloser. No name on the way may be a delegation or have a DNAME.
+    Looks from the apex down, for a long name costs its asker nothing: a proof is found at one hash a label of the encloser.
+    No name on the way may be a delegation or have a DNAME.
     """
     above: Nsec3 | None = None
+    complaint = "no NSEC3 record covers the next closer name"
     for name in downward(qname, chain.zone):
         if here := chain.matching(name):
             if name != qname and bits.hides_below(here.types):
                 return Proof.none("NSEC3 of a delegation or DNAME above the name says nothing about it")
         elif covering := chain.covering(name):
-            if above is None:
-                return Proof.none(f"no NSEC3 record matches the closest encloser {names.to_text(names.parent(name))}")
-            return Encloser(names.parent(name), above, covering)
+            if above:
+                return Encloser(names.parent(name), above, covering)
+            complaint = f"no NSEC3 record matches the closest encloser {names.to_text(names.parent(name))}"
         above = here
-    if above:
-        return Proof.none("an NSEC3 record matches the name: it exists")
-    return Proof.none("no NSEC3 record covers the next closer name")
+    return Proof.none("an NSEC3 record matches the name: it exists" if above else complaint)
 
 
 def downward(qname: Name, zone: Name) -> Iterator[Name]:

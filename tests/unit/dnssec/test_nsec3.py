@@ -457,3 +457,9 @@ def test_an_opt_out_span() -> None:
 
 def test_a_ds_that_no_record_speaks_of() -> None:
     refused(no_ds("q.example.", APEX), "next closer")
+
+
+def test_a_record_that_covers_an_ancestor_by_mistake_does_not_hide_the_proof() -> None:
+    """Seen in test data, and with signers that make up wide spans: only encloser and next closer count (RFC 5155 8.3)."""
+    proof = nxdomain("k.a.example.", cover("example."), match("a.example."), cover("k.a.example."), cover("*.a.example."))
+    assert (proof.kind, proof.closest_encloser) == (ProofKind.NXDOMAIN, from_text("a.example."))
