@@ -257,7 +257,7 @@ class Chains:
             if isinstance(verified, Flaw):
                 return (reasons.of_flaw(child, rrset.rdtype, parent.zone, verified),)
             if rrset.rdtype == c.CNAME:
-                return NotACut(parent.zone, self._until(verified.rrset))
+                return NotACut(parent.zone, self._until(Need(child, c.DS), verified.rrset))
             if verified.expanded:
                 return (Ede(c.EDE_BOGUS, f"{reasons.record(child, c.DS)}: made from a wildcard (zone {to_text(parent.zone)})"),)
             return verified
@@ -267,7 +267,7 @@ class Chains:
         proofs, ede = self.proofs(response.authority, parent)
         limit, budget = self.world.limits.nsec3_max_iterations, self.world.budget
         proof = denial.prove_no_ds(child, proofs, parent.zone, max_iterations=limit, budget=budget)
-        until = self._until(*(proof.used or proofs))
+        until = self._until(Need(child, c.DS), *(proof.used or proofs))
         if proof.kind is ProofKind.NOT_A_CUT:
             return NotACut(parent.zone, until)
         if proof.kind in (ProofKind.NO_DS, ProofKind.OPT_OUT, ProofKind.UNSUPPORTED):
@@ -275,8 +275,11 @@ class Chains:
             return Trust(child, Security.INSECURE, (*parent.chain, link), ede=of_proof(proof, parent.zone), expires=until)
         return unproven(child, c.DS, parent.zone, proof, ede)
 
-    def _until(self, *rrsets: RRset) -> float:
-        return self.world.now + min((rrset.ttl for rrset in rrsets), default=0)
+    def _until(self, source: Need, *rrsets: RRset) -> float:
+        """When these, of the answer to `source`, expire; what was cached on the way is older than now."""
+        outcome = self.fetched[source]
+        born = outcome.born if isinstance(outcome, Answer) else self.world.now
+        return born + min((rrset.ttl for rrset in rrsets), default=0)
 
     # Keys
 
@@ -314,7 +317,9 @@ class Chains:
             f"DS {found.key.tag} matched" if ds else "trust anchor",
         )
         ring = KeyRing(_readable(read_key_untrusted, found.rrset.rdatas))
-        until = min(self._until(found.rrset, *((ds,) if ds else ())), self.world.now + MAX_TRUST)
+        until = min(self._until(need, found.rrset), self.world.now + MAX_TRUST)
+        if ds is not None:
+            until = min(until, self._until(Need(zone, c.DS), ds))
         return self._keep(Trust(zone, Security.SECURE, (*above, link), ring, expires=until))
 
     def _verified_keys(self, rrset: RRset, digests: list[Ds], anchored: tuple[Key, ...]) -> Verified | Ede:
@@ -349,7 +354,7 @@ class Chains:
             known = ", ".join(sorted({algorithms.name_of(ds.algorithm) for ds in records})) or "no readable DS"
             ede = Ede(c.EDE_UNSUPPORTED_DNSKEY_ALGORITHM, f"the zone {to_text(zone)} is signed with {known} only")
         link = Link(zone, Security.INSECURE, ds, None, note=ede.text)
-        until = self._until(ds) if ds else self.world.now + MAX_TRUST
+        until = self._until(Need(zone, c.DS), ds) if ds else self.world.now + MAX_TRUST
         return self._keep(Trust(zone, Security.INSECURE, (*above, link), ede=(ede,), expires=until))
 
     def _broken(self, zone: Name, above: tuple[Link, ...], *ede: Ede) -> Trust:

@@ -199,6 +199,7 @@ class Tree:
         self.mangle: Mangle = lambda _, answer: answer
         self.limits = Limits(skew_min=0, skew_max=0)
         self.budget = Budget()
+        self.now = 0.0
 
     def _zone_above(self, origin: Name) -> Zone | None:
         return next((self.zones[s] for s in names.suffixes(origin) if s != origin and s in self.zones), None)
@@ -221,7 +222,7 @@ class Tree:
                 rcode = c.NOERROR if found or zone.exists(owner) or self._source(zone, owner) else c.NXDOMAIN
                 break
             owner = target
-        return Answer(rcode, tuple(answer), tuple(authority.values()))
+        return Answer(rcode, tuple(answer), tuple(authority.values()), born=self.now)
 
     def _look(self, zone: Zone, owner: Name, qtype: int):
         if hit := zone.get(owner, qtype):
@@ -256,7 +257,7 @@ class Tree:
             "anchors": AnchorSet(self.anchors, self.negative),
             "keys": self.keys,
             "limits": self.limits,
-            "now": 0.0,
+            "now": self.now,
             "wall": WALL,
             "budget": self.budget,
         }
@@ -267,6 +268,7 @@ class Tree:
 
     def judge(self, qname: str, qtype: int = c.A, answer: Answer | None = None, **changes) -> Judgement:
         """What the validator says of this question, asked of the tree; each time with a new budget."""
+        self.now = changes.get("now", self.now)
         self.asked, self.budget = [], Budget(self.budget.limits)
         question = Question(name(qname), qtype)
         given = answer or self.fetch(question)

@@ -93,6 +93,15 @@ def test_trust_expires_with_its_records():
     assert (name("."), c.DNSKEY) in asked(tree)[0]
 
 
+def test_trust_is_as_old_as_what_it_was_made_of():
+    tree = usual_tree()
+    tree.mangle = lambda _, answer: replace(answer, born=answer.born - TTL + 100)
+    tree.judge("www.example.com", now=1000.0)
+    assert tree.keys.get(name("example.com"), 1000.0).expires == 1100.0
+    tree.judge("www.insecure.com")
+    assert tree.keys.get(name("insecure.com"), 1000.0).expires == 1100.0
+
+
 def test_an_answer_without_signatures_is_insecure_only_below_a_proven_cut():
     tree = usual_tree()
     assert tree.judge("www.insecure.com").security is Security.INSECURE
