@@ -3,41 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from programs import Running, free_ports
-from real_peers import LISTEN, Proxy, Unbound, certificates, dnssec, nsd, upstream
+from programs import free_ports
+from real_peers import Proxy, Unbound, World, certificates, nsd
 from signed_zones import SignedZones
-
-
-@dataclass
-class World:
-    """All that serves beside the proxy."""
-
-    directory: Path
-    zones: SignedZones
-    nsd: Running
-    nsd_port: int
-    resolver: Unbound
-    """Asked by the proxy; does not validate."""
-    judge: Unbound
-    """Validates; asked by the tests."""
-    ca_file: Path
-    certificate: tuple[Path, Path]
-
-    @property
-    def dot(self) -> str:
-        return upstream(f"tls://127.0.0.1:{self.resolver.dot_port}", self.ca_file)
-
-    @property
-    def doh(self) -> str:
-        return upstream(f"https://127.0.0.1:{self.resolver.doh_port}/dns-query", self.ca_file)
-
-    def config(self, *upstreams: str, more: str = "") -> str:
-        """A whole configuration, PORT standing for the port."""
-        return LISTEN + "".join(upstreams or (self.dot,)) + dnssec(self.zones.anchor) + more
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import dns.edns
@@ -46,7 +47,9 @@ remote-control:
 class Unbound(Running):
     """A resolver that finds all zones at nsd: validating and asked in clear, or neither."""
 
-    def __init__(self, directory: Path, name: str, nsd_port: int, *, anchor: str = "", certificate: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self, directory: Path, name: str, nsd_port: int, *, anchor: str = "", certificate: tuple[Path, Path] | None = None
+    ) -> None:
         need("unbound")
         self.plain_port, self.dot_port, self.doh_port = free_ports(3)
         if certificate is None:
@@ -55,7 +58,7 @@ class Unbound(Running):
             serving, ports = self._encrypted(*certificate), [self.dot_port, self.doh_port]
         config = directory / f"{name}.conf"
         modules = "validator iterator" if anchor else "iterator"
-        anchors = f"  trust-anchor: \"{anchor}\"\n" if anchor else ""
+        anchors = f'  trust-anchor: "{anchor}"\n' if anchor else ""
         stubs = "".join(f'stub-zone:\n  name: "{zone.origin}"\n  stub-addr: 127.0.0.1@{nsd_port}\n' for zone in ZONES)
         config.write_text(
             f'server:\n  module-config: "{modules}"\n{anchors}{serving}{_UNBOUND.format(directory=directory, name=name)}'
@@ -98,7 +101,12 @@ class Proxy(Running):
         (self.port,) = free_ports(1)
         self.config = directory / f"{name}.toml"
         self.write(config)
-        super().__init__([sys.executable, "-m", "dohproxy", "run", "--config", self.config], directory / f"{name}.log", [self.port])
+        super().__init__(
+            [sys.executable, "-m", "dohproxy", "run", "--config", self.config], directory / f"{name}.log", [self.port]
+        )
+
+    def _ready(self) -> bool:
+        return super()._ready() and " ready" in self.log.read_text()
 
     def write(self, config: str) -> None:
         """Replaces the configuration file, PORT standing for the port to listen on."""
@@ -116,6 +124,34 @@ def upstream(url: str, ca_file: Path, tls_name: str = TLS_NAME) -> str:
 def dnssec(anchor: str, more: str = "") -> str:
     """`[dnssec]` with this root alone."""
     return f'[dnssec]\nroot_anchors = "none"\ntrust_anchors = ["{anchor}"]\n{more}'
+
+
+@dataclass
+class World:
+    """All that serves beside the proxy."""
+
+    directory: Path
+    zones: SignedZones
+    nsd: Running
+    nsd_port: int
+    resolver: Unbound
+    """Asked by the proxy; does not validate."""
+    judge: Unbound
+    """Validates; asked by the tests."""
+    ca_file: Path
+    certificate: tuple[Path, Path]
+
+    @property
+    def dot(self) -> str:
+        return upstream(f"tls://127.0.0.1:{self.resolver.dot_port}", self.ca_file)
+
+    @property
+    def doh(self) -> str:
+        return upstream(f"https://127.0.0.1:{self.resolver.doh_port}/dns-query", self.ca_file)
+
+    def config(self, *upstreams: str, more: str = "") -> str:
+        """A whole configuration, PORT standing for the port."""
+        return LISTEN + "".join(upstreams or (self.dot,)) + dnssec(self.zones.anchor) + more
 
 
 def certificates(directory: Path) -> tuple[Path, tuple[Path, Path]]:

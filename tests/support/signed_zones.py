@@ -64,6 +64,7 @@ ZONES = (
     Zone("optout.peers.", "ECDSAP256SHA256", ("-3", "-", "-H", "0", "-A")),
     Zone("ldns.peers.", "ECDSAP256SHA256", ldns=True),
     Zone("ldns3.peers.", "RSASHA256", ("-n", "-t", "5", "-s", "abcd"), ldns=True),
+    Zone("many.peers.", "ECDSAP256SHA256", ("-3", "-", "-H", "0"), records="$GENERATE 0-1999 n$ A 192.0.2.10\n"),
     Zone("insecure.peers."),
     Zone("child.rsa.peers."),
     Zone("child.p384.peers."),
@@ -121,7 +122,11 @@ class SignedZones:
         lines += ["ns A 127.0.0.1", zone.records]
         for child in ZONES:
             if child.parent == zone.origin and child.origin != ".":
-                lines += [f"{child.origin} NS ns.{child.origin}", f"ns.{child.origin} A 127.0.0.1", self._ds.get(child.origin, "")]
+                lines += [
+                    f"{child.origin} NS ns.{child.origin}",
+                    f"ns.{child.origin} A 127.0.0.1",
+                    self._ds.get(child.origin, ""),
+                ]
         return "\n".join(lines) + "\n"
 
     def _sign_with_bind(self, zone: Zone, unsigned: Path, keys: Path) -> None:
