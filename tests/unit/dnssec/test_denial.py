@@ -308,3 +308,29 @@ def test_no_hash_is_spent_where_nsec_proves() -> None:
 def test_a_name_outside_the_zone_has_no_wildcard_in_it() -> None:
     refused = no_closer(from_text("k.test."), 1, (A_HALF,))
     assert (refused.kind, refused.reason) == (ProofKind.NONE, "the name lies outside the zone of the proof")
+
+
+# Octets of any kind
+
+
+hashed_owner = st.binary(min_size=20, max_size=20).map(lambda digest: b"\x20" + base64.b32hexencode(digest).lower() + EXAMPLE)
+any_record = st.builds(
+    RRset,
+    owner=below_apex | hashed_owner | st.just(EXAMPLE),
+    rdtype=st.sampled_from((c.NSEC, c.NSEC3)),
+    ttl=st.just(60),
+    rdatas=st.tuples(
+        st.binary(max_size=60)
+        | st.binary(max_size=40).map(lambda tail: EXAMPLE + tail)
+        | st.binary(max_size=40).map(lambda tail: b"\1\0\0\0\0\x14" + tail)
+    ),
+    signatures=st.tuples(st.binary(max_size=30)) | st.just((rrsig(c.NSEC, 2),)) | st.just(()),
+)
+
+
+@played
+@given(st.lists(any_record, max_size=4).map(tuple), questions)
+def test_malformed_records_raise_nothing(records: tuple[RRset, ...], asked: list[tuple[Name, int]]) -> None:
+    for qname, qtype in asked:
+        for proof in [*every_proof(qname, qtype, records), no_ds(qname, records), no_closer(qname, 1, records)]:
+            assert set(proof.used) <= set(records)
