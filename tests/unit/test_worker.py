@@ -67,13 +67,25 @@ PORT = int(sys.argv[2])
 sys.exit(worker.run(settings(), reread))
 """
 
+HAND_OVER = """
+import fcntl, os, sys
+for target, fd in enumerate([fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1].split(",")], 3):
+    os.dup2(fd, target)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
 
 class Process:
     """The worker, its log as it comes, and a socket to ask it with."""
 
-    def __init__(self, fault="", environ=None, port=0):
+    def __init__(self, fault="", environ=None, port=0, passed=()):
+        command = [sys.executable, "-c", PROGRAM, fault, str(port)]
+        if passed:  # as a service manager does it: descriptors from 3 on, for the process that is named
+            command = [sys.executable, "-c", HAND_OVER, ",".join(str(sock.fileno()) for sock in passed), *command]
+            environ = (environ or {}) | {"LISTEN_FDS": str(len(passed))}
         self.popen = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, fault, str(port)], stderr=subprocess.PIPE, env=os.environ | (environ or {})
+            command, stderr=subprocess.PIPE, env=os.environ | (environ or {}), pass_fds=tuple(sock.fileno() for sock in passed)
         )
         self._lines: queue.Queue[dict] = queue.Queue()
         self.seen: list[dict] = []
@@ -267,6 +279,27 @@ def test_can_be_started_again_at_once(start):
     second = start(port=first.ports["tcp"])
     second.ask(b"one")
     assert second.answer() == b"ONE"
+
+
+def test_sockets_are_taken_over_from_the_service_manager_and_lose_nothing(start, passed):
+    udp, _ = passed
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as early:
+        early.settimeout(10)
+        early.sendto(b"early".ljust(12), udp.getsockname())
+        process = start(port=udp.getsockname()[1], passed=passed)
+        assert early.recv(100).rstrip() == b"EARLY"
+        assert process.end(signal.SIGTERM) == 0
+        early.sendto(b"between".ljust(12), udp.getsockname())
+        start(port=udp.getsockname()[1], passed=passed)
+        assert early.recv(100).rstrip() == b"BETWEEN"
+
+
+@pytest.fixture
+def passed():
+    """A UDP and a TCP socket of one port, as a service manager holds them."""
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(tcp.getsockname())
+        yield udp, tcp
 
 
 def test_the_service_manager_is_told(start, tmp_path):
