@@ -6,10 +6,14 @@ import base64
 
 import dns.rdata
 import pytest
+import zone_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dohproxy.cache import proofs
 from dohproxy.cache.proofs import ProofStore
 from dohproxy.dnssec import bitmap, nsec3
+from dohproxy.dnssec.proof import ProofKind
 from dohproxy.model import Answer, Question, RRset, Security, Source
 from dohproxy.wire import constants as c
 from dohproxy.wire.names import from_text, is_wildcard, label_count, order, to_text
@@ -395,3 +399,27 @@ def test_the_order_of_a_chain_is_kept() -> None:
     held = store(*reversed(many(50)))
     (zone,) = held._zones.values()
     assert list(zone.ordered) == sorted(order(rrset.owner) for rrset in many(50))
+
+
+# Whole zones
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(zone_model.zones(), st.booleans(), st.booleans(), st.data())
+def test_what_is_made_up_is_true(zone: zone_model.Zone, by_hash: bool, opt_out: bool, data: st.DataObject) -> None:
+    """And with the whole chain at hand all that is absent is known to be, but for what opt-out leaves open."""
+    chain = zone.nsec3s(opt_out, b"", 0) if by_hash else list(zone.nsecs().values())
+    part = data.draw(st.lists(st.sampled_from(chain), unique_by=id))
+    qnames = data.draw(st.lists(zone_model.below_apex, min_size=1, max_size=8))
+    whole = ProofStore(1 << 20)
+    for rrsets in ([SOA, *part], chain, [SOA, *chain]):
+        whole.learn(negative(*rrsets), NOW)
+        for qname in qnames:
+            for qtype in (c.A, c.DS, c.CNAME):
+                truth = zone.truth(qname, qtype)
+                answer = whole.synthesize(Question(qname, qtype), NOW)
+                if answer is not None:
+                    assert isinstance(truth, ProofKind)
+                    assert (answer.rcode == c.NXDOMAIN) == (truth is ProofKind.NXDOMAIN)
+                elif rrsets[0] is SOA and len(rrsets) > len(chain) and not (by_hash and opt_out):
+                    assert not isinstance(truth, ProofKind)
