@@ -40,7 +40,8 @@ def has(bitmap: bytes, rdtype: int) -> bool:
 
 def types(bitmap: bytes) -> frozenset[int]:
     """All types whose bits are set."""
-    found, at = set(), 0
+    found: set[int] = set()
+    at = 0
     while at < len(bitmap):
         base, length = bitmap[at] << 8, bitmap[at + 1]
         found.update(base + bit for bit in range(8 * length) if bitmap[at + 2 + (bit >> 3)] & 0x80 >> (bit & 7))

@@ -215,10 +215,10 @@ def _buried(key: TrackedKey, wall: int) -> TrackedKey:
 def _events(old: dict[bytes, TrackedKey], new: dict[bytes, TrackedKey | None]) -> tuple[Event, ...]:
     events = []
     for identity, key in new.items():
-        before = old.get(identity)
-        states = before and before.state, key and key.state
-        if states[0] is not states[1] and (subject := key or before):
-            events.append(Event(subject, *states))
+        was = old.get(identity)
+        before, after = was.state if was else None, key.state if key else None
+        if before is not after and (subject := key or was):
+            events.append(Event(subject, before, after))
     return tuple(events)
 
 
