@@ -163,9 +163,7 @@ class Chains:
             return start
         yield from self.fetch(*own)
         parent = yield from self._parent_that_speaks(start, zone)
-        if parent.security is not Security.SECURE:
-            return parent
-        if parent.zone == zone:
+        if parent.security is not Security.SECURE or parent.zone == zone:
             return parent
         found = yield from self._across(parent, zone)
         if isinstance(found, NotACut):
@@ -216,7 +214,7 @@ class Chains:
             if isinstance(known, Trust):
                 return known
             if candidate == top:
-                return None
+                break
         return None
 
     def _known(self, name: Name) -> Trust | NotACut | None:

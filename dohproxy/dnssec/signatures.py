@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from dohproxy.dnssec.budget import Budget, Cost
 from dohproxy.dnssec.keys import ZONE_KEY, Key, KeyRing
-from dohproxy.errors import BadName, MalformedMessage
+from dohproxy.errors import MalformedMessage
 from dohproxy.model import Name, RRset
 from dohproxy.wire import constants as c
 from dohproxy.wire import names
@@ -205,7 +205,7 @@ def signed_data(rrset: RRset, rrsig: Rrsig) -> bytes:
     """What the signature is made over (RFC 4034 3.1.8.1): RRSIG RDATA, then the RRs in canonical form and order (6.3)."""
     owner, surplus = rrset.owner, _signable_labels(rrset.owner) - rrsig.labels
     if surplus > 0:
-        owner = _source_of_synthesis(owner, rrsig.labels)
+        owner = names.wildcard_of(names.last_labels(owner, rrsig.labels))  # no longer than the owner: there is room
     kind, rdclass, ttl, pack = rrset.rdtype, rrset.rdclass, rrsig.original_ttl, _RECORD.pack
     rdatas = rrset.rdatas
     if len(rdatas) == 1:
@@ -215,10 +215,3 @@ def signed_data(rrset: RRset, rrsig: Rrsig) -> bytes:
     for rdata in sorted({canonical_rdata(kind, rdata) for rdata in rdatas}):
         parts += (owner, pack(kind, rdclass, ttl, len(rdata)), rdata)
     return b"".join(parts)
-
-
-def _source_of_synthesis(owner: Name, labels: int) -> Name:
-    try:
-        return names.wildcard_of(names.last_labels(owner, labels))
-    except BadName as error:
-        raise MalformedMessage(str(error)) from None

@@ -137,11 +137,13 @@ class _Following:
             raise _Stop(Security.INDETERMINATE, *reasons.of_failed_fetch(*self._asked, self._given))
         done = False
         while not done:
+            mark = len(self._answer)
             try:
                 done = yield from self._step()
             except _Unproven:
                 if not (yield from self._ask_on()):
                     raise
+                del self._answer[mark:]
 
     def _step(self) -> Asking[bool]:
         """Judge what is said of the name; whether that is the end, or else it is an alias and the name now is its target."""

@@ -54,6 +54,17 @@ def test_the_built_in_anchors_are_those_of_the_root():
     assert {a.zone for a in found} == {name(".")}
 
 
+def test_a_clock_that_was_never_set_does_not_hide_the_built_in_anchors():
+    assert built_in(0) == built_in(1_790_000_000)
+
+
+def test_an_installed_program_has_its_own_file(monkeypatch, tmp_path):
+    entry = FILE[FILE.index("<KeyDigest") : FILE.index("</KeyDigest>") + 12].replace("validUntil", "was")
+    (tmp_path / "root-anchors.xml").write_text(f"<TrustAnchor><Zone>.</Zone>{entry}</TrustAnchor>")
+    monkeypatch.setattr("dohproxy.dnssec.anchors.resources.files", lambda _: tmp_path)
+    assert [int.from_bytes(anchor.rdata[:2], "big") for anchor in built_in(0)] == [19036]
+
+
 FILE = (Path(__file__).parents[3] / "certs" / "root-anchors.xml").read_text()
 
 

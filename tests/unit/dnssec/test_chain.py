@@ -7,7 +7,9 @@ from memory_tree import DAY, TTL, WALL, SigningKey, Tree, Zone, name, rrsig, sig
 from msgspec.structs import replace
 
 from dohproxy.config.settings import Anchor, NegativeAnchor
+from dohproxy.dnssec.anchors import AnchorSet
 from dohproxy.dnssec.budget import Budget, Cost
+from dohproxy.dnssec.chain import Chains
 from dohproxy.dnssec.keys import key_tag
 from dohproxy.dnssec.trust import NotACut, TrustCache
 from dohproxy.dnssec.validate import Limits, Need
@@ -362,3 +364,29 @@ def test_ttl_of_trust_is_at_most_a_day():
     tree = zone_below(SigningKey(13))
     tree.judge("www.test", now=5.0)
     assert tree.keys.get(name("test"), 5.0).expires <= 5.0 + DAY
+
+
+def test_a_signer_without_any_anchor_is_no_way_out():
+    """Only the zone is anchored; an RRSIG by its parent, of which nothing is known, does not make it insecure."""
+    tree = usual_tree()
+    example = tree.zones[name("example.com")]
+    tree.anchors = [Anchor(example.origin, c.DNSKEY, example.key.rdata)]
+    assert tree.judge("www.example.com").security is Security.SECURE
+    com = tree.zones[name("com")]
+    www = example.get(name("www.example.com"), c.A)
+    fake = replace(signed(www, com.key, com.origin), signatures=(rrsig(www, com.key, com.origin), b"\0"))
+    tree.mangle = on("www.example.com", c.A, edit(c.A, lambda _: fake))
+    bogus(tree.judge("www.example.com"), c.EDE_RRSIGS_MISSING, "no RRSIG")
+
+
+def test_a_parent_with_an_anchor_of_its_own_may_deny_an_anchored_zone():
+    tree = usual_tree()
+    tree.anchors.append(Anchor(name("no.example.com"), c.DNSKEY, SigningKey(13, seed=66).rdata))
+    judgement = tree.judge("www.no.example.com")
+    assert (judgement.security, judgement.rcode) == (Security.SECURE, c.NXDOMAIN)
+
+
+def test_nothing_is_trusted_over_a_name_without_an_anchor():
+    tree = usual_tree()
+    walk = Chains(tree.world(anchors=AnchorSet([]))).trust_over(name("www.example.com"))
+    assert tree.drive(walk).security is Security.INSECURE

@@ -117,6 +117,8 @@ def test_no_signature_at_all_and_garbage():
     says(check(replace(WWW, signatures=(b"short",))), c.EDE_BOGUS, "ends too soon")
     with pytest.raises(MalformedMessage):
         read_rrsig_untrusted(bytes(18) + b"\x3f" + bytes(3))
+    with pytest.raises(MalformedMessage, match="signer is no name"):
+        read_rrsig_untrusted(bytes(18) + b"\1x" * 128 + bytes(3))
 
 
 def test_expansion_of_a_wildcard_is_seen_by_the_labels():

@@ -3,11 +3,12 @@
 import struct
 
 import pytest
-from memory_tree import TTL, WALL, SigningKey, Tree, Zone, name, rrsig, signed, usual_tree
+from memory_tree import TTL, WALL, SigningKey, Tree, Zone, name, signed, usual_tree
 from msgspec.structs import replace
 
 from dohproxy.dnssec.budget import Budget, Cost
 from dohproxy.dnssec.validate import Limits, validate
+from dohproxy.errors import BudgetExhausted, UpstreamFailed
 from dohproxy.model import Answer, Question, RRset, Security
 from dohproxy.wire import constants as c
 
@@ -270,24 +271,35 @@ def test_an_nxdomain_beside_a_cname_asked_for_is_of_its_target(tree):
     assert judgement.security is not SECURE or judgement.rcode == c.NOERROR
 
 
-def test_insecure_absence_beyond_a_secure_alias(tree):
-    """The NSEC of a wildcard on the way does not make the insecure zone's denial bogus."""
-    zone = tree.zones[name("example.com")]
-    zone_below = RRset(name("sub.example.com"), c.SOA, TTL, (b"\0\0" + bytes(20),))
-    alias = replace(
-        RRset(name("q.wildalias.example.com"), c.CNAME, TTL, (name("no.insecure.com"),)),
-        signatures=(
-            rrsig(
-                RRset(name("q.wildalias.example.com"), c.CNAME, TTL, (name("no.insecure.com"),)),
-                zone.key,
-                zone.origin,
-                source=name("*.wildalias.example.com"),
-            ),
-        ),
-    )
-    proof = zone.nsec_about(name("q.wildalias.example.com"))
-    given = Answer(c.NXDOMAIN, (alias,), (proof, zone_below))
-    assert tree.judge("q.wildalias.example.com", answer=given).security is INSECURE
+def test_insecure_absence_beyond_a_secure_alias():
+    """The NSEC of a wildcard on the way does not make bogus what an insecure zone below the same zone denies."""
+    key = SigningKey(13)
+    zone = Zone("test", key).add("*.test", c.CNAME, name("no.sub.test"))
+    tree = Tree(zone, Zone("sub.test", None))
+    alias = tree.answer(Question(name("x.test"), c.A))
+    assert {rrset.rdtype for rrset in alias.authority} == {c.NSEC, c.SOA}
+    judgement = tree.judge("x.test")
+    assert (judgement.security, judgement.rcode, judgement.ede) == (INSECURE, c.NXDOMAIN, ())
+    assert [(rrset.owner, rrset.rdtype) for rrset in judgement.authority] == [
+        (name("sub.test"), c.NSEC),
+        (name("sub.test"), c.SOA),
+    ]
+
+
+def test_what_cannot_be_asked_for_leaves_the_first_verdict(tree):
+    given = ask(tree, "far.example.com")
+    stripped = replace(given, answer=(given.answer[0], replace(given.answer[1], signatures=())))
+    place = Question(name("www.other.net"), c.A)
+    tree.mangle = lambda question, answer: UpstreamFailed("gone") if question == place else answer
+    bogus(tree.judge("far.example.com", answer=stripped), c.EDE_RRSIGS_MISSING, "www.other.net. A: no RRSIG")
+
+
+def test_an_insecure_dname_leads_where_its_zone_says(tree):
+    dname = RRset(name("d.insecure.com"), c.DNAME, TTL, (name("insecure.com"),))
+    cname = RRset(name("x.d.insecure.com"), c.CNAME, TTL, (name("www.insecure.com"),))
+    address = tree.zones[name("insecure.com")].get(name("www.insecure.com"), c.A)
+    judgement = tree.judge("x.d.insecure.com", answer=Answer(0, (dname, cname, address)))
+    assert (judgement.security, judgement.answer) == (INSECURE, (dname, cname, address))
 
 
 # Odd questions
@@ -347,6 +359,6 @@ def test_nsec3_iterations_beyond_the_limit_are_insecure_once_verified(tree):
 def test_budget_counts_and_refuses():
     budget = Budget({**Budget().limits, Cost.HASHES: 3})
     budget.spend(Cost.HASHES, 3)
-    with pytest.raises(Exception, match="validation budget exhausted: NSEC3 hashes"):
+    with pytest.raises(BudgetExhausted, match="validation budget exhausted: NSEC3 hashes"):
         budget.spend(Cost.HASHES)
     assert (budget.spent[Cost.HASHES], budget.exhausted) == (3, Cost.HASHES)
