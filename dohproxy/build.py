@@ -17,6 +17,7 @@ from dohproxy.cache.answers import AnswerStore
 from dohproxy.cache.failures import FailureStore
 from dohproxy.cache.proofs import ProofStore
 from dohproxy.cache.replies import ReplyStore
+from dohproxy.clock import Clock
 from dohproxy.config.settings import Cache, Dnssec, Forwarding, NegativeAnchor, Settings, Upstream, Zone
 from dohproxy.dnssec.anchors import AnchorSet, built_in
 from dohproxy.dnssec.budget import Budget
@@ -33,6 +34,7 @@ from dohproxy.resolve.chased import Chased
 from dohproxy.resolve.flights import Flights
 from dohproxy.resolve.local import Local
 from dohproxy.resolve.policed import Policed
+from dohproxy.resolve.redirections import Redirections
 from dohproxy.resolve.routed import Routed
 from dohproxy.resolve.selected import Group
 from dohproxy.resolve.validated import Validated
@@ -47,6 +49,8 @@ RELEASED = 1_795_000_000
 REPLY_SHARE = 0.25
 """Of the cache's size, for finished replies; the rest is for answers and proofs."""
 PROOF_SHARE = 0.1
+CLOCK_CHECK = 1.0
+"""Seconds between looks at whether the clock has leapt."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,10 @@ def limits_of(dnssec: Dnssec) -> Limits:
 class Core:
     """The stages that know no client: caches, validation, upstreams. `stage` answers while `run` does."""
 
-    def __init__(self, meaning: Meaning) -> None:
+    def __init__(self, meaning: Meaning, clock: Clock) -> None:
         """Opens nothing; raises ConfigError for what cannot be used, such as a CA file without certificates."""
         self.meaning = meaning
-        self._wall, self._now = wall_clock(meaning.dnssec), trio.current_time
+        self._wall, self._now = wall_clock(meaning.dnssec), clock.now
         self._flights = Flights()
         self._groups = {zone.name: self._group(zone.upstreams, to_text(zone.name)) for zone in meaning.zones}
         if meaning.upstreams:
@@ -129,7 +133,7 @@ class Core:
         cache, meaning = self.meaning.cache, self.meaning
         answers = replace(cache, size=int(cache.size * (1 - REPLY_SHARE - PROOF_SHARE)))
         proofs = ProofStore(int(cache.size * PROOF_SHARE)) if meaning.validates else None
-        stage: Stage = Chased(Routed(self._groups))
+        stage: Stage = Chased(Routed(self._groups, self._now), Redirections(self._now))
         if meaning.validates:
             anchors = anchors_of(meaning.dnssec, meaning.zones, self._wall())
             world = partial(self._world, anchors, TrustCache(), limits_of(meaning.dnssec))
@@ -153,7 +157,7 @@ class Core:
         """Own the upstreams' connections and the flights, until cancelled."""
         async with trio.open_nursery() as nursery, self._flights:
             for group in self._groups.values():
-                nursery.start_soon(group.run)
+                await nursery.start(group.run)
             task_status.started()
             await trio.sleep_forever()
 
@@ -161,14 +165,14 @@ class Core:
 class Pipeline:
     """All stages for one configuration: policy and local answers on top of the core."""
 
-    def __init__(self, settings: Settings, core: Core) -> None:
+    def __init__(self, settings: Settings, core: Core, clock: Clock) -> None:
         """May take seconds where long lists are to be compiled; raises ConfigError."""
         zones = frozenset(zone.name for zone in settings.zones)
         modes = {zone.name: zone.mode for zone in settings.zones if zone.mode is not None}
         self.engine = Engine(settings.policy, load_lists(settings.policy, cache_directory(environ)))
         self.gate = Gate(settings.access, self.engine)
-        local = Local(core.stage, settings.local, trio.current_time, zones)
-        self.stage = Policed(local, self.engine, settings.dnssec.mode, modes, zones, trio.current_time)
+        local = Local(core.stage, settings.local, clock.now, zones)
+        self.stage = Policed(local, self.engine, settings.dnssec.mode, modes, zones, clock.now)
 
     def client(self, address: str, transport: Transport) -> Client:
         """The client at this address, in the policy group that it belongs to."""
@@ -181,15 +185,19 @@ class Service:
     def __init__(self, settings: Settings, observers: Sequence[Observer], *, tell_hits: bool = False) -> None:
         """Opens nothing; raises ConfigError."""
         self._nursery: trio.Nursery | None = None
-        self._core, self._timeout = core_for(settings, None), settings.forwarding.timeout
+        self._clock = Clock()
+        self._core, self._timeout = Core(Meaning.of(settings), self._clock), settings.forwarding.timeout
         self._ends: trio.CancelScope | None = None
-        self.front = Front(_generation(settings, self._core), observers, trio.current_time, tell_hits)
+        self.front = Front(_generation(settings, self._core, self._clock), observers, self._clock, tell_hits)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the core that serves, and those that are leaving, until cancelled."""
         async with trio.open_nursery() as self._nursery:
             self._ends = await self._nursery.start(_run_until_replaced, self._core)
             task_status.started()
+            while True:
+                await trio.sleep(CLOCK_CHECK)
+                self._clock.notice()
 
     async def reload(self, settings: Settings) -> None:
         """Answer by these settings from now on, or raise ConfigError and go on as before.
@@ -199,7 +207,7 @@ class Service:
         """
         if self._nursery is None:
             raise NotReady("the service does not run")
-        core, generation = await trio.to_thread.run_sync(_rebuilt, settings, self._core)
+        core, generation = await trio.to_thread.run_sync(_rebuilt, settings, self._core, self._clock)
         if core is not self._core:
             ends = await self._nursery.start(_run_until_replaced, core)
             self._nursery.start_soon(_end_later, self._ends, self._timeout)
@@ -207,14 +215,8 @@ class Service:
         self.front.replace(generation)
 
 
-def core_for(settings: Settings, running: Core | None) -> Core:
-    """The core for these settings: the one that runs, if it would be the same; raises ConfigError."""
-    meaning = Meaning.of(settings)
-    return running if running is not None and running.meaning == meaning else Core(meaning)
-
-
-def _generation(settings: Settings, core: Core) -> Generation:
-    pipeline = Pipeline(settings, core)
+def _generation(settings: Settings, core: Core, clock: Clock) -> Generation:
+    pipeline = Pipeline(settings, core, clock)
     return Generation(
         pipeline.stage,
         pipeline.gate,
@@ -225,9 +227,11 @@ def _generation(settings: Settings, core: Core) -> Generation:
     )
 
 
-def _rebuilt(settings: Settings, running: Core) -> tuple[Core, Generation]:
-    core = core_for(settings, running)
-    return core, _generation(settings, core)
+def _rebuilt(settings: Settings, running: Core, clock: Clock) -> tuple[Core, Generation]:
+    """The core for these settings, the one that runs if it would be the same, and what stands on it."""
+    meaning = Meaning.of(settings)
+    core = running if running.meaning == meaning else Core(meaning, clock)
+    return core, _generation(settings, core, clock)
 
 
 async def _run_until_replaced(core: Core, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
@@ -244,11 +248,17 @@ async def _end_later(scope: trio.CancelScope | None, seconds: float) -> None:
         scope.cancel()
 
 
+def rehearsed(settings: Settings) -> tuple[Core, Pipeline]:
+    """All that a service with these settings is made of, opened for nobody; raises ConfigError."""
+    clock = Clock()
+    core = Core(Meaning.of(settings), clock)
+    return core, Pipeline(settings, core, clock)
+
+
 @asynccontextmanager
 async def resolver(settings: Settings) -> AsyncIterator[Pipeline]:
     """The stages alone, for a question or two from the command line; raises ConfigError."""
-    core = core_for(settings, None)
-    pipeline = Pipeline(settings, core)
+    core, pipeline = rehearsed(settings)
     async with trio.open_nursery() as nursery:
         await nursery.start(core.run)
         yield pipeline

@@ -7,12 +7,14 @@ and nothing else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+import trio
 from msgspec import Struct
 
 from dohproxy.cache.replies import ReplyStore
+from dohproxy.clock import Clock
 from dohproxy.errors import ResolveError
 from dohproxy.model import Action, Answer, Client, Ede, Outcome, Query, Question, RRset, Security, Source, Stage, Transport
 from dohproxy.wire import constants as c
@@ -76,10 +78,8 @@ class Generation(Struct, frozen=True):
 class Front:
     """Answers messages. `observers` are told of misses, and of hits too where `tell_hits`."""
 
-    def __init__(
-        self, generation: Generation, observers: Sequence[Observer], now: Callable[[], float], tell_hits: bool = False
-    ) -> None:
-        self._observers, self._now, self._tell_hits = observers, now, tell_hits
+    def __init__(self, generation: Generation, observers: Sequence[Observer], clock: Clock, tell_hits: bool = False) -> None:
+        self._observers, self._clock, self._now, self._tell_hits = observers, clock, clock.now, tell_hits
         self.replace(generation)
 
     def replace(self, generation: Generation) -> None:
@@ -118,6 +118,7 @@ class Front:
 
     async def answer(self, wire: bytes, host: str, transport: Transport) -> bytes:
         """The reply to one message; b"" where silence is the answer. Raises nothing but cancellation."""
+        self._clock.notice()
         began = self._now()
         generation = self._generation
         try:
@@ -133,7 +134,7 @@ class Front:
         client = Client(host, transport, group[0])
         try:
             answer = screened(request, began) or await generation.pipeline.resolve(
-                Query(_in_class_in(request.question), client, began + generation.timeout, request.cd)
+                Query(_in_class_in(request.question), client, trio.current_time() + generation.timeout, request.cd)
             )
         except ResolveError as error:
             return self._fail(request, client, error, began)

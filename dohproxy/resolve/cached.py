@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -85,9 +86,8 @@ class Cached:
 
     def _launch(self, key: Key, query: Query) -> None:
         """Ask again in the background, with a whole time-out of its own; not if that failed a moment ago."""
-        now = self._now()
-        if self._failures.get(key, now) is None:
-            again = Query(query.question, INTERNAL, now + self._timeout, query.cd)
+        if self._failures.get(key, self._now()) is None:
+            again = Query(query.question, INTERNAL, trio.current_time() + self._timeout, query.cd)
             self._flights.launch(key, partial(self._fetch, key, again))
 
     async def _fetch(self, key: Key, query: Query) -> Answer:

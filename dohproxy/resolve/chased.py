@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from dohproxy.errors import UpstreamFailed
 from dohproxy.model import Answer, Name, Query, Question, RRset
+from dohproxy.resolve.redirections import Redirections
 from dohproxy.resolve.routed import Routed
 from dohproxy.wire import names
 from dohproxy.wire.constants import ANY, CNAME, DNAME, NOERROR, RRSIG, SOA
@@ -21,17 +22,18 @@ class Chased:
     responsible one is asked.
     """
 
-    def __init__(self, below: Routed) -> None:
-        self._below = below
+    def __init__(self, below: Routed, redirections: Redirections) -> None:
+        self._below, self._redirections = below, redirections
 
     async def resolve(self, query: Query) -> Answer:
         """The answer with its whole chain; raises UpstreamFailed if that is too long."""
-        answer = await self._below.resolve(query)
+        answer = self._redirections.redirect(query) or await self._below.resolve(query)
         if query.question.qtype in (CNAME, ANY, RRSIG) or not _has_alias(answer):
             return answer
         chain: tuple[RRset, ...] = ()
         proofs: tuple[RRset, ...] = ()
         asked, question = {query.question}, query.question
+        self._learn(query, answer)
         while True:
             kept, target = self._walk(question, answer)
             if target is None and not chain:
@@ -46,6 +48,13 @@ class Chased:
                 raise UpstreamFailed(f"a chain of more than {MAX_HOPS} aliases")
             asked.add(question)
             answer = await self._below.resolve(replace(query, question=question))
+
+    def _learn(self, query: Query, answer: Answer) -> None:
+        """Remember DNAMEs, of names that whoever answered is responsible for."""
+        zone = self._below.zone_of(query.question)
+        for rrset in answer.answer:
+            if rrset.rdtype == DNAME and self._below.zone_of(Question(rrset.owner, DNAME)) == zone:
+                self._redirections.learn(rrset, answer, query.cd)
 
     def _walk(self, question: Question, answer: Answer) -> tuple[tuple[RRset, ...], Name | None]:
         """What of this answer may be kept, and the name to ask for next; None if the answer is whole."""

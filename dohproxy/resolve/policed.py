@@ -68,10 +68,10 @@ def enforced(mode: Mode, answer: Answer, cd: bool) -> Answer:
     if mode in (Mode.OFF, Mode.LOG_ONLY) or (cd and mode is not Mode.REQUIRE_SECURE):
         return answer
     if answer.security in _FAILED:
-        raise ValidationFailed(answer.ede, answer.security)
+        raise ValidationFailed(answer.ede, answer.security, answer.chain)
     if mode is Mode.REQUIRE_SECURE and answer.security is not Security.SECURE:
         why = Ede(0, "insecure, and only secure answers are wanted here")
-        raise ValidationFailed((why, *answer.ede), answer.security)
+        raise ValidationFailed((why, *answer.ede), answer.security, answer.chain)
     return answer
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from msgspec.structs import replace
 
 from dohproxy.errors import NoReachableUpstream
 from dohproxy.model import Answer, Name, Query, Question, Stage
@@ -13,12 +15,12 @@ from dohproxy.wire.constants import DS
 class Routed:
     """Sends each question to the stage of the closest enclosing zone.
 
-    `routes` maps zone names to stages; the root's is for all other names. A DS record belongs to the parent side of a
+    `routes` maps zone names to stages; the root's is for all other names. `now` is the clock that answers age by. A DS record belongs to the parent side of a
     zone cut, and so is asked for where the parent's names are (RFC 4035 3.1.4.1).
     """
 
-    def __init__(self, routes: Mapping[Name, Stage]) -> None:
-        self._routes = dict(routes)
+    def __init__(self, routes: Mapping[Name, Stage], now: Callable[[], float]) -> None:
+        self._routes, self._now = dict(routes), now
 
     def zone_of(self, question: Question) -> Name | None:
         """The configured zone that decides where this question goes; None if nobody is responsible."""
@@ -33,4 +35,5 @@ class Routed:
         zone = self.zone_of(query.question)
         if zone is None:
             raise NoReachableUpstream(f"no upstream is configured for {names.to_text(query.question.qname)}")
-        return await self._routes[zone].resolve(query)
+        answer = await self._routes[zone].resolve(query)
+        return replace(answer, born=self._now())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stages import Canned, answer
 
 from dohproxy.cache.replies import ReplyStore
+from dohproxy.clock import Clock
 from dohproxy.errors import NoReachableUpstream, ValidationFailed
 from dohproxy.front import Front, Generation
 from dohproxy.model import Action, Ede, Outcome, Rule, Security, Transport, Verdict
@@ -17,12 +18,12 @@ HOST, STRANGER = "127.0.0.1", "192.0.2.9"
 UDP, TCP = Transport.UDP, Transport.TCP
 
 
-class Clock:
+class Time:
+    """Both clocks of a machine that is never asleep."""
+
     def __init__(self) -> None:
         self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
+        self.clock = Clock(lambda: self.time, lambda: self.time)
 
 
 class OnlyLoopback:
@@ -42,9 +43,9 @@ class House:
     """A front with a canned pipeline behind it."""
 
     def __init__(self, silently: bool = False) -> None:
-        self.clock, self.canned, self.notes = Clock(), Canned(), Notes()
+        self.clock, self.canned, self.notes = Time(), Canned(), Notes()
         generation = Generation(self.canned, OnlyLoopback(), ReplyStore(1 << 20), silently, 1232, 5.0)
-        self.front = Front(generation, (self.notes,), self.clock, tell_hits=True)
+        self.front = Front(generation, (self.notes,), self.clock.clock, tell_hits=True)
 
     def at_home(self, *lines: str, **more: object) -> House:
         self.canned.on("www.example", answer(*(lines or ("www.example. 300 A 192.0.2.1",)), born=self.clock.time, **more))

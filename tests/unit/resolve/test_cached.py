@@ -48,7 +48,7 @@ class House:
 
 
 @pytest.fixture
-async def flights(autojump_clock: MockClock) -> AsyncIterator[Flights]:
+async def flights() -> AsyncIterator[Flights]:
     async with Flights() as flights:
         yield flights
 
@@ -60,7 +60,7 @@ async def house(canned: Canned, flights: Flights) -> House:
     return house
 
 
-async def test_an_answer_is_asked_for_once_while_it_lasts(house: House) -> None:
+async def test_an_answer_is_asked_for_once_while_it_lasts(autojump_clock: MockClock, house: House) -> None:
     first = await house.ask()
     await trio.sleep(80)
     again = await house.ask()
@@ -70,14 +70,14 @@ async def test_an_answer_is_asked_for_once_while_it_lasts(house: House) -> None:
     assert house.count == 2
 
 
-async def test_unvalidated_answers_serve_only_those_who_asked_for_such(house: House) -> None:
+async def test_unvalidated_answers_serve_only_those_who_asked_for_such(autojump_clock: MockClock, house: House) -> None:
     await house.ask(cd=True)
     await house.ask(cd=False)
     await house.ask(cd=True)
     assert [asked.cd for asked in house.canned.asked] == [True, False]
 
 
-async def test_what_is_still_wanted_near_its_end_is_fetched_ahead(house: House) -> None:
+async def test_what_is_still_wanted_near_its_end_is_fetched_ahead(autojump_clock: MockClock, house: House) -> None:
     await house.ask()
     await trio.sleep(91)
     assert (await house.ask()).source is Source.CACHE
@@ -88,7 +88,7 @@ async def test_what_is_still_wanted_near_its_end_is_fetched_ahead(house: House) 
     assert house.canned.asked[1].client.address == ""
 
 
-async def test_prefetching_can_be_switched_off(canned: Canned, flights: Flights) -> None:
+async def test_prefetching_can_be_switched_off(autojump_clock: MockClock, canned: Canned, flights: Flights) -> None:
     house = House(canned, flights, prefetch=False)
     house.on("www.example", "www.example. 100 A 192.0.2.1")
     await house.ask()
@@ -98,7 +98,7 @@ async def test_prefetching_can_be_switched_off(canned: Canned, flights: Flights)
     assert house.count == 1
 
 
-async def test_a_stale_answer_is_better_than_none(house: House) -> None:
+async def test_a_stale_answer_is_better_than_none(autojump_clock: MockClock, house: House) -> None:
     await house.ask()
     await trio.sleep(101)
     house.canned.on("www.example", NoReachableUpstream("quad9: timed out"))
@@ -108,7 +108,7 @@ async def test_a_stale_answer_is_better_than_none(house: House) -> None:
     assert house.count == 2, "a failed question is not asked again at once"
 
 
-async def test_a_slow_fresh_answer_comes_too_late_for_one_client_and_in_time_for_the_next(house: House) -> None:
+async def test_a_slow_fresh_answer_comes_too_late_for_one_client_and_in_time_for_the_next(autojump_clock: MockClock, house: House) -> None:
     await house.ask()
     await trio.sleep(101)
     house.canned.gate = trio.Event()
@@ -121,7 +121,7 @@ async def test_a_slow_fresh_answer_comes_too_late_for_one_client_and_in_time_for
     assert house.count == 2
 
 
-async def test_nothing_is_served_stale_for_ever(house: House) -> None:
+async def test_nothing_is_served_stale_for_ever(autojump_clock: MockClock, house: House) -> None:
     await house.ask()
     await trio.sleep(100 + 86400)
     house.canned.on("www.example", NoReachableUpstream("quad9: timed out"))
@@ -130,7 +130,7 @@ async def test_nothing_is_served_stale_for_ever(house: House) -> None:
 
 
 @pytest.mark.parametrize(("expiration", "stale"), [(WALL - 1, False), (WALL + 1, True)])
-async def test_a_secure_answer_is_not_served_past_its_signature(house: House, expiration: int, stale: bool) -> None:
+async def test_a_secure_answer_is_not_served_past_its_signature(autojump_clock: MockClock, house: House, expiration: int, stale: bool) -> None:
     rrsig = bytes(8) + expiration.to_bytes(4) + bytes(30)
     secure = answer("www.example. 100 A 192.0.2.1", security=Security.SECURE)
     signed = type(secure.answer[0])(*[*_fields(secure.answer[0])[:4], (rrsig,)])
@@ -149,7 +149,7 @@ def _fields(rrset: object) -> list[object]:
     return [getattr(rrset, field) for field in rrset.__struct_fields__]  # type: ignore[attr-defined]
 
 
-async def test_a_failure_is_remembered_for_a_moment(house: House) -> None:
+async def test_a_failure_is_remembered_for_a_moment(autojump_clock: MockClock, house: House) -> None:
     house.canned.on("www.example", NoReachableUpstream("quad9: timed out"))
     with pytest.raises(NoReachableUpstream):
         await house.ask()
@@ -162,7 +162,7 @@ async def test_a_failure_is_remembered_for_a_moment(house: House) -> None:
     assert (await house.ask()).rcode == 0
 
 
-async def test_what_did_not_validate_is_remembered_for_a_moment_only(house: House) -> None:
+async def test_what_did_not_validate_is_remembered_for_a_moment_only(autojump_clock: MockClock, house: House) -> None:
     house.on("www.example", "www.example. 86400 A 192.0.2.1", security=Security.BOGUS)
     assert (await house.ask()).security is Security.BOGUS
     assert (await house.ask()).security is Security.BOGUS
@@ -172,7 +172,7 @@ async def test_what_did_not_validate_is_remembered_for_a_moment_only(house: Hous
     assert house.count == 2
 
 
-async def test_a_bogus_answer_does_not_displace_a_good_one_that_may_be_served_stale(house: House) -> None:
+async def test_a_bogus_answer_does_not_displace_a_good_one_that_may_be_served_stale(autojump_clock: MockClock, house: House) -> None:
     await house.ask()
     await trio.sleep(101)
     house.on("www.example", "www.example. 100 A 192.0.2.66", security=Security.BOGUS)
@@ -180,7 +180,7 @@ async def test_a_bogus_answer_does_not_displace_a_good_one_that_may_be_served_st
     assert (stale.stale, stale.answer[0].rdatas) == (True, (b"\xc0\0\2\1",))
 
 
-async def test_askers_share_a_flight(house: House) -> None:
+async def test_askers_share_a_flight(autojump_clock: MockClock, house: House) -> None:
     house.canned.gate = trio.Event()
     got: list[Answer] = []
 

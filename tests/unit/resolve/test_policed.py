@@ -56,7 +56,9 @@ async def test_what_did_not_validate_is_not_relayed(canned: Canned, security: Se
 
 
 async def test_bogus_data_is_never_rewritten_into_an_answer(canned: Canned) -> None:
-    sinkhole = PolicyGroup("default", deny_action=Action.SINKHOLE, sinkhole=("192.0.2.9",), deny_addresses=(ip_network("10.0.0.0/8"),))
+    sinkhole = PolicyGroup(
+        "default", deny_action=Action.SINKHOLE, sinkhole=("192.0.2.9",), deny_addresses=(ip_network("10.0.0.0/8"),)
+    )
     canned.on("www.example", answer("www.example. 60 A 10.0.0.1", **BOGUS))
     with pytest.raises(ValidationFailed):
         await policed(canned, group=sinkhole).resolve(query("www.example"))

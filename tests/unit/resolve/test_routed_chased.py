@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from stages import Canned, answer, query, question
 
 from dohproxy.errors import NoReachableUpstream, UpstreamFailed
 from dohproxy.resolve.chased import Chased
+from dohproxy.resolve.redirections import Redirections
 from dohproxy.resolve.routed import Routed
 from dohproxy.wire import names
+
+
+def chased(routes: dict[bytes, Canned], redirections: Redirections | None = None) -> Chased:
+    return Chased(Routed(routes, trio.current_time), redirections or Redirections(trio.current_time))
+
 
 CORP, ROOT = names.from_text("corp.example"), names.ROOT
 
@@ -23,24 +30,24 @@ CORP, ROOT = names.from_text("corp.example"), names.ROOT
     ],
 )
 def test_the_closest_enclosing_zone_decides(name: str, qtype: str, zone: bytes) -> None:
-    assert Routed({ROOT: Canned(), CORP: Canned()}).zone_of(question(name, qtype)) == zone
+    assert Routed({ROOT: Canned(), CORP: Canned()}, trio.current_time).zone_of(question(name, qtype)) == zone
 
 
 async def test_a_name_that_nobody_is_responsible_for_is_an_error() -> None:
     with pytest.raises(NoReachableUpstream, match=r"no upstream is configured for www\.example\."):
-        await Routed({CORP: Canned()}).resolve(query("www.example"))
+        await Routed({CORP: Canned()}, trio.current_time).resolve(query("www.example"))
 
 
 async def test_a_whole_chain_is_left_alone(canned: Canned) -> None:
     whole = answer("a.example. 60 CNAME b.example.", "b.example. 60 A 192.0.2.1")
     canned.on("a.example", whole)
-    assert await Chased(Routed({ROOT: canned})).resolve(query("a.example")) is whole
+    assert (await chased({ROOT: canned}).resolve(query("a.example"))).answer == whole.answer
 
 
 async def test_an_open_chain_is_followed_to_its_end(canned: Canned) -> None:
     canned.on("a.example", answer("a.example. 60 CNAME b.example."))
     canned.on("b.example", answer("b.example. 60 CNAME c.example.", "c.example. 60 A 192.0.2.1"))
-    got = await Chased(Routed({ROOT: canned})).resolve(query("a.example"))
+    got = await chased({ROOT: canned}).resolve(query("a.example"))
     assert (
         got.answer
         == answer("a.example. 60 CNAME b.example.", "b.example. 60 CNAME c.example.", "c.example. 60 A 192.0.2.1").answer
@@ -50,7 +57,7 @@ async def test_an_open_chain_is_followed_to_its_end(canned: Canned) -> None:
 async def test_what_a_zone_says_of_foreign_names_is_not_believed(canned: Canned) -> None:
     corp = Canned().on("www.corp.example", answer("www.corp.example. 60 CNAME cdn.test.", "cdn.test. 60 A 192.0.2.66"))
     canned.on("cdn.test", answer("cdn.test. 60 A 192.0.2.1"))
-    got = await Chased(Routed({ROOT: canned, CORP: corp})).resolve(query("www.corp.example"))
+    got = await chased({ROOT: canned, CORP: corp}).resolve(query("www.corp.example"))
     assert got.answer == answer("www.corp.example. 60 CNAME cdn.test.", "cdn.test. 60 A 192.0.2.1").answer
 
 
@@ -58,16 +65,16 @@ async def test_a_negative_end_of_a_chain_is_an_end(canned: Canned) -> None:
     soa = "example. 60 SOA ns.example. h.example. 1 2 3 4 5"
     whole = answer("a.example. 60 CNAME b.example.", rcode=3, authority=(soa,))
     canned.on("a.example", whole)
-    assert await Chased(Routed({ROOT: canned})).resolve(query("a.example")) is whole
+    assert (await chased({ROOT: canned}).resolve(query("a.example"))).answer == whole.answer
     canned.on("b.example", answer("b.example. 60 CNAME c.example.", authority=(soa,)))
-    assert (await Chased(Routed({ROOT: canned})).resolve(query("b.example"))).rcode == 0
+    assert (await chased({ROOT: canned}).resolve(query("b.example"))).rcode == 0
     assert len(canned.asked) == 2
 
 
 async def test_a_loop_of_aliases_is_told_as_far_as_it_goes(canned: Canned) -> None:
     canned.on("a.example", answer("a.example. 60 CNAME b.example."))
     canned.on("b.example", answer("b.example. 60 CNAME a.example."))
-    got = await Chased(Routed({ROOT: canned})).resolve(query("a.example"))
+    got = await chased({ROOT: canned}).resolve(query("a.example"))
     assert len(got.answer) == 2
     assert len(canned.asked) == 2
 
@@ -76,11 +83,46 @@ async def test_a_chain_without_end_is_an_error(canned: Canned) -> None:
     for number in range(20):
         canned.on(f"n{number}.example", answer(f"n{number}.example. 60 CNAME n{number + 1}.example."))
     with pytest.raises(UpstreamFailed, match="a chain of more than 12 aliases"):
-        await Chased(Routed({ROOT: canned})).resolve(query("n0.example"))
+        await chased({ROOT: canned}).resolve(query("n0.example"))
     assert len(canned.asked) == 12
 
 
 async def test_an_alias_that_was_asked_for_is_not_followed(canned: Canned) -> None:
     canned.on("a.example", answer("a.example. 60 CNAME b.example."), "CNAME")
-    await Chased(Routed({ROOT: canned})).resolve(query("a.example", "CNAME"))
+    await chased({ROOT: canned}).resolve(query("a.example", "CNAME"))
     assert len(canned.asked) == 1
+
+
+DNAME = ("d.example. 100 DNAME e.example.", "x.d.example. 100 CNAME x.e.example.", "x.e.example. 60 A 192.0.2.1")
+
+
+async def test_a_dname_redirects_without_being_asked_for_again(canned: Canned, autojump_clock: trio.testing.MockClock) -> None:
+    canned.on("x.d.example", answer(*DNAME)).on("y.e.example", answer("y.e.example. 60 A 192.0.2.2"))
+    stage = chased({ROOT: canned})
+    await stage.resolve(query("x.d.example"))
+    await trio.sleep(40)
+    got = await stage.resolve(query("y.d.example"))
+    assert (
+        got.answer
+        == answer("d.example. 60 DNAME e.example.", "y.d.example. 60 CNAME y.e.example.", "y.e.example. 60 A 192.0.2.2").answer
+    )
+    assert [asked.question.qname for asked in canned.asked[1:]] == [names.from_text("y.e.example")]
+    await trio.sleep(61)
+    canned.on("y.d.example", answer("y.d.example. 60 A 192.0.2.3"))
+    assert len((await stage.resolve(query("y.d.example"))).answer) == 1
+
+
+async def test_a_second_try_elsewhere_relies_on_no_dname_at_hand(canned: Canned) -> None:
+    canned.on("x.d.example", answer(*DNAME)).on("y.d.example", answer("y.d.example. 60 A 192.0.2.3"))
+    stage = chased({ROOT: canned})
+    await stage.resolve(query("x.d.example"))
+    assert len((await stage.resolve(query("y.d.example", avoid=("quad9",)))).answer) == 1
+
+
+async def test_a_zone_s_upstream_redirects_only_names_of_the_zone(canned: Canned) -> None:
+    foreign = answer("www.corp.example. 60 CNAME x.d.example.", *DNAME)
+    corp = Canned().on("www.corp.example", foreign)
+    canned.on("x.d.example", answer("x.d.example. 60 A 192.0.2.4")).on("y.d.example", answer("y.d.example. 60 A 192.0.2.3"))
+    stage = chased({ROOT: canned, CORP: corp})
+    await stage.resolve(query("www.corp.example"))
+    assert len((await stage.resolve(query("y.d.example"))).answer) == 1

@@ -1,0 +1,39 @@
+"""The time that answers age by: monotonic, but for the hours that a machine slept or that its clock turned out to be behind."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+LEAP = 5.0
+"""Seconds that the wall clock must get ahead at once: less is the slewing of a clock that is kept."""
+
+
+class Clock:
+    """Tells how time passes for caches.
+
+    The kernel's monotonic clock stands still while a machine sleeps, and knows nothing of a wall clock that was decades
+    off at boot. What was kept before either is too old afterwards. `notice` finds out; a clock set back changes nothing.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self._monotonic, self._wall = monotonic, wall
+        self._leapt = 0.0
+        self._ahead = wall() - monotonic()
+
+    def now(self) -> float:
+        """Seconds, from some point in the past."""
+        return self._monotonic() + self._leapt
+
+    def notice(self) -> None:
+        """Let `now` catch up, if the wall clock has leapt ahead since the last time."""
+        ahead = self._wall() - self._monotonic()
+        leap = ahead - self._ahead
+        if abs(leap) > LEAP:
+            self._ahead = ahead
+            if leap > 0:
+                self._leapt += leap
+                log.warning("the clock leapt ahead by %.0f s, or the machine slept: cached answers age by that", leap)
