@@ -85,7 +85,7 @@ class Worker:
         self._listeners: list[UdpListener | TcpListener] = []
         self._stopping = False
         self._serving = trio.CancelScope()
-        """Around the listeners: its deadline is set when they are told to stop."""
+        """Around the listeners and the service, whose flights end with it alone: its deadline is set at the word to stop."""
 
     async def run(self) -> None:
         """Serve until told to stop; raises DohproxyError if the service cannot be built."""
@@ -94,12 +94,15 @@ class Worker:
             self._listeners = self._make_listeners(service)
             if self._settings.workers.count > 1:
                 log.warning("workers.count is %d: this version serves with one process", self._settings.workers.count)
-            async with trio.open_nursery() as nursery:
-                await nursery.start(service.run)
-                nursery.start_soon(self._obey, signals, service)
-                nursery.start_soon(self._reassure)
-                await self._listen()
-                nursery.cancel_scope.cancel()
+            with self._serving:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(service.run)
+                    nursery.start_soon(self._obey, signals, service)
+                    nursery.start_soon(self._reassure)
+                    await self._listen()
+                    nursery.cancel_scope.cancel()
+            if self._serving.cancelled_caught:
+                log.warning("not every query under way could be answered in time")
         log.info("stopped: %s", self._counters.summary())
 
     def _observers(self) -> list[Observer]:
@@ -115,15 +118,12 @@ class Worker:
         return udp + [TcpListener(sock, intake, table) for sock in self._sockets.tcp]
 
     async def _listen(self) -> None:
-        with self._serving:
-            async with trio.open_nursery() as nursery:
-                for listener in self._listeners:
-                    nursery.start_soon(listener.run)
-                _settle_memory()
-                self._notifier.ready()
-                log.info("ready")
-        if self._serving.cancelled_caught:
-            log.warning("not every query under way could be answered in time")
+        async with trio.open_nursery() as nursery:
+            for listener in self._listeners:
+                nursery.start_soon(listener.run)
+            _settle_memory()
+            self._notifier.ready()
+            log.info("ready")
 
     async def _obey(self, signals: AsyncIterator[int], service: Service) -> None:
         asked, reloads = trio.open_memory_channel[None](1)
