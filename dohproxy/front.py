@@ -141,15 +141,15 @@ class Front:
         except Exception:  # noqa: BLE001 - whatever a stranger's packet finds in us, the service goes on, and says so
             log.exception("a query failed by a defect of the program")
             return self._fail(request, client, ResolveError("internal error"), began)
-        return self._reply(request, client, answer, began)
+        return self._reply(request, client, answer, began, generation)
 
-    def _reply(self, request: Request, client: Client, answer: Answer, began: float) -> bytes:
+    def _reply(self, request: Request, client: Client, answer: Answer, began: float, generation: Generation) -> bytes:
         if answer.verdict is not None and answer.verdict.action is Action.DROP:
             self._tell(request.question, client, -1, answer, answer.ede, began, 0)
             return b""
-        generation = self._generation
         reply = compile_reply(answer, request, payload_size=generation.payload_size)
-        self._remember(request, client, answer, reply)
+        if generation is self._generation:  # what an earlier one decided must not be replayed by a later one
+            self._remember(request, client, answer, reply)
         sent = render(reply, request.id, request.qname, self._now(), self._limit(request, client.transport))
         self._tell(request.question, client, answer.rcode, answer, answer.ede, began, len(sent))
         return sent

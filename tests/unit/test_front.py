@@ -12,7 +12,7 @@ from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
 from dohproxy.errors import NoReachableUpstream, ValidationFailed
 from dohproxy.front import Front, Generation
-from dohproxy.model import Action, Ede, Outcome, Rule, Security, Transport, Verdict
+from dohproxy.model import Action, Answer, Ede, Outcome, Query, Rule, Security, Transport, Verdict
 
 HOST, STRANGER = "127.0.0.1", "192.0.2.9"
 UDP, TCP = Transport.UDP, Transport.TCP
@@ -234,3 +234,19 @@ async def test_recall_says_what_answer_would_say_or_nothing(wires: list[bytes]) 
     for wire in wires:
         recalled = house.front.recall(wire, HOST, UDP)
         assert recalled in (None, await house.front.answer(wire, HOST, UDP))
+
+
+async def test_what_an_earlier_generation_decided_is_not_replayed_by_a_later_one(house: House) -> None:
+    query = asking(use_edns=0).to_wire()
+    later = Generation(house.canned, OnlyLoopback(), ReplyStore(1 << 20), False, 1232, 5.0)
+
+    class ReloadedMeanwhile:
+        async def resolve(self, asked: Query) -> Answer:
+            house.front.replace(later)
+            return await house.canned.resolve(asked)
+
+    house.front.replace(Generation(ReloadedMeanwhile(), OnlyLoopback(), ReplyStore(1 << 20), False, 1232, 5.0))
+    assert await house.front.answer(query, HOST, UDP)
+    assert house.front.recall(query, HOST, UDP) is None
+    assert await house.front.answer(query, HOST, UDP)
+    assert house.front.recall(query, HOST, UDP) is not None
