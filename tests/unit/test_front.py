@@ -243,6 +243,7 @@ async def test_what_an_earlier_generation_decided_is_not_replayed_by_a_later_one
     class ReloadedMeanwhile:
         async def resolve(self, asked: Query) -> Answer:
             house.front.replace(later)
+            await house.front.answer(asking().to_wire(), HOST, UDP)  # the later one knows this client
             return await house.canned.resolve(asked)
 
     house.front.replace(Generation(ReloadedMeanwhile(), OnlyLoopback(), ReplyStore(1 << 20), False, 1232, 5.0))
