@@ -26,7 +26,7 @@ STOP = 2.5
 """Seconds that it may take to end before it is killed."""
 
 
-class LabFailed(Exception):  # noqa: N818 -- it says what happened
+class LabFailed(Exception):
     """The proxy did not start, or died; its text is for a person."""
 
 
