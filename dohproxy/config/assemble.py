@@ -90,13 +90,14 @@ def _dnssec(written: document.Dnssec, files: Files, report: Report) -> settings.
     if written.signature_skew_min > written.signature_skew_max:
         message = f"{written.signature_skew_min} is more than signature_skew_max, {written.signature_skew_max}"
         report.problem((*written.at, "signature_skew_min"), message)
-    state = written.rfc5011_state
+    state, boot = written.rfc5011_state, written.boot_clock
     return settings.Dnssec(
         mode=written.mode,
         root_anchors=written.root_anchors,
         anchors=written.trust_anchors,
         negative_anchors=tuple(
-            settings.NegativeAnchor(one.name, _seconds(one.until), one.reason) for one in written.negative_trust_anchors
+            settings.NegativeAnchor(one.name, _seconds(one.until), one.reason, one.drop)
+            for one in written.negative_trust_anchors
         ),
         override_time=_seconds(written.override_time),
         nsec3_max_iterations=written.nsec3_max_iterations,
@@ -104,6 +105,9 @@ def _dnssec(written: document.Dnssec, files: Files, report: Report) -> settings.
         signature_skew_max=written.signature_skew_max,
         sha1=written.sha1,
         rfc5011_state=None if state is None else files.writable(state, (*written.at, "rfc5011_state")),
+        boot_clock=None if boot is None else settings.BootClock(boot.names, boot.max_seconds),
+        root_key_sentinel=written.root_key_sentinel,
+        signal_anchors=written.signal_anchors,
     )
 
 

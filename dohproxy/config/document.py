@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from dohproxy.config import settings, texts
-from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, Network
+from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, NamePattern, Network
 from dohproxy.config.texts import Url
 from dohproxy.config.written import Allowed, Placed, Shorthand, Table, Text
 from dohproxy.model import Action, Mode, Name
@@ -33,6 +33,9 @@ UrlText = Annotated[
 ]
 AnchorText = Annotated[Anchor, Text(texts.trust_anchor, 'a DS or DNSKEY record, such as "example. IN DS 12345 13 2 49FD…"')]
 RecordText = Annotated[LocalRecord, Text(texts.record, 'a record, such as "printer.lan. 300 IN A 192.168.1.9"')]
+PatternText = Annotated[
+    NamePattern, Text(texts.name_pattern, '"name", "*.name" (what is below it) or ".name" (both), but not all names')
+]
 RuleText = Annotated[
     str, Text(texts.rule, '"name", "*.name" (below it), ".name" (both) or "*" (all), and perhaps types: "name TXT,A"')
 ]
@@ -98,6 +101,15 @@ class NegativeTrustAnchor(Table, frozen=True, kw_only=True):
     name: NameText
     until: Moment | None = None
     reason: str = ""
+    drop: bool = False
+
+
+class BootClock(Table, frozen=True, kw_only=True):
+    """`boot_clock` of `[dnssec]`."""
+
+    until: Literal["synchronised"] = "synchronised"
+    names: tuple[PatternText, ...]
+    max_seconds: Annotated[int, Meta(ge=1, le=86400)] = 3600
 
 
 class Dnssec(Table, frozen=True, kw_only=True):
@@ -113,6 +125,9 @@ class Dnssec(Table, frozen=True, kw_only=True):
     signature_skew_max: WholeSeconds = _DNSSEC.signature_skew_max
     sha1: bool = _DNSSEC.sha1
     rfc5011_state: str | None = None
+    boot_clock: BootClock | None = None
+    root_key_sentinel: bool = _DNSSEC.root_key_sentinel
+    signal_anchors: bool = _DNSSEC.signal_anchors
 
 
 class Zone(Table, frozen=True, kw_only=True):

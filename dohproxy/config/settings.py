@@ -106,6 +106,24 @@ class NegativeAnchor(Struct, frozen=True):
     name: Name
     until: int | None = None
     reason: str = ""
+    drop: bool = False
+    """Whether it ends by itself once its name validates again."""
+
+
+class NamePattern(Struct, frozen=True):
+    """Which names are meant: this one, those below it, or both."""
+
+    name: Name
+    itself: bool
+    below: bool
+
+
+class BootClock(Struct, frozen=True):
+    """Names that are answered without validation until the kernel says that the clock is synchronised."""
+
+    names: tuple[NamePattern, ...]
+    max_seconds: int = 3600
+    """How long at most, from the start of the proxy."""
 
 
 class Dnssec(Struct, frozen=True):
@@ -124,6 +142,11 @@ class Dnssec(Struct, frozen=True):
     sha1: bool = True
     """Whether algorithms 5 and 7 are verified; otherwise they count as unsupported."""
     rfc5011_state: Path | None = None
+    boot_clock: BootClock | None = None
+    root_key_sentinel: bool = True
+    """RFC 8509."""
+    signal_anchors: bool = False
+    """Whether the upstreams are told which keys are trusted (RFC 8145)."""
 
 
 class Zone(Struct, frozen=True):

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, Network
+from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, NamePattern, Network
 from dohproxy.model import Action, Name
 from dohproxy.wire import names
 from dohproxy.wire.constants import DNSKEY, DS, OPT
@@ -137,6 +137,15 @@ def rule(text: str) -> str:
     for word in words[1:]:
         type_from_text(word)
     return text
+
+
+def name_pattern(text: str) -> NamePattern:
+    """`name`, `*.name` or `.name`; not all names at once."""
+    below, itself = text.startswith(("*.", ".")), not text.startswith("*.")
+    name = names.from_text(text.removeprefix("*.").removeprefix(".") if below else text)
+    if name == names.ROOT or b"\1*" in name:
+        raise ValueError(f'"{text}" is not one name, nor what is below one')
+    return NamePattern(name, itself, below)
 
 
 def record(text: str) -> LocalRecord:
