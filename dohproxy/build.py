@@ -49,8 +49,6 @@ RELEASED = 1_795_000_000
 REPLY_SHARE = 0.25
 """Of the cache's size, for finished replies; the rest is for answers and proofs."""
 PROOF_SHARE = 0.1
-CLOCK_CHECK = 1.0
-"""Seconds between looks at whether the clock has leapt."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +193,7 @@ class Service:
         async with trio.open_nursery() as self._nursery:
             self._ends = await self._nursery.start(_run_until_replaced, self._core)
             task_status.started()
-            while True:
-                await trio.sleep(CLOCK_CHECK)
-                self._clock.notice()
+            await trio.sleep_forever()
 
     async def reload(self, settings: Settings) -> None:
         """Answer by these settings from now on, or raise ConfigError and go on as before.

@@ -16,7 +16,8 @@ class Clock:
     """Tells how time passes for caches.
 
     The kernel's monotonic clock stands still while a machine sleeps, and knows nothing of a wall clock that was decades
-    off at boot. What was kept before either is too old afterwards. `notice` finds out; a clock set back changes nothing.
+    off at boot. What was kept before either is too old afterwards. Whoever asks for the time finds out, so that not even
+    the first answer after a sleep is too old; a clock set back changes nothing.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
@@ -26,14 +27,14 @@ class Clock:
 
     def now(self) -> float:
         """Seconds, from some point in the past."""
-        return self._monotonic() + self._leapt
+        monotonic = self._monotonic()
+        if not -LEAP <= self._wall() - monotonic - self._ahead <= LEAP:
+            self._notice(self._wall() - monotonic)
+        return monotonic + self._leapt
 
-    def notice(self) -> None:
-        """Let `now` catch up, if the wall clock has leapt ahead since the last time."""
-        ahead = self._wall() - self._monotonic()
-        leap = ahead - self._ahead
-        if abs(leap) > LEAP:
-            self._ahead = ahead
-            if leap > 0:
-                self._leapt += leap
-                log.warning("the clock leapt ahead by %.0f s, or the machine slept: cached answers age by that", leap)
+    def _notice(self, ahead: float) -> None:
+        """Catch up with the wall clock, if it has leapt ahead."""
+        leap, self._ahead = ahead - self._ahead, ahead
+        if leap > 0:
+            self._leapt += leap
+            log.warning("the clock leapt ahead by %.0f s, or the machine slept: cached answers age by that", leap)

@@ -79,7 +79,7 @@ class Front:
     """Answers messages. `observers` are told of misses, and of hits too where `tell_hits`."""
 
     def __init__(self, generation: Generation, observers: Sequence[Observer], clock: Clock, tell_hits: bool = False) -> None:
-        self._observers, self._clock, self._now, self._tell_hits = observers, clock, clock.now, tell_hits
+        self._observers, self._now, self._tell_hits = observers, clock.now, tell_hits
         self.replace(generation)
 
     def replace(self, generation: Generation) -> None:
@@ -118,7 +118,6 @@ class Front:
 
     async def answer(self, wire: bytes, host: str, transport: Transport) -> bytes:
         """The reply to one message; b"" where silence is the answer. Raises nothing but cancellation."""
-        self._clock.notice()
         began = self._now()
         generation = self._generation
         try:
