@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from dohproxy.model import Ede, Link, Security
+from dohproxy.model import Ede, Link, Security, Testimony
 
 SERVFAIL, REFUSED = 2, 5
 
@@ -60,6 +60,8 @@ class ResolveError(DohproxyError):
     """What validation found, where that is the cause."""
     chain: tuple[Link, ...] = ()
     """How far the chain of trust was followed, where that is the cause."""
+    evidence: Testimony | None = None
+    """What that finding rests on, where it is recorded."""
 
     @property
     def edes(self) -> tuple[Ede, ...]:
@@ -86,9 +88,11 @@ class Disconnected(UpstreamFailed):
 class ValidationFailed(ResolveError):
     """The answer is bogus or indeterminate, or insecure where `require-secure` holds."""
 
-    def __init__(self, ede: tuple[Ede, ...], security: Security, chain: tuple[Link, ...] = ()) -> None:
+    def __init__(
+        self, ede: tuple[Ede, ...], security: Security, chain: tuple[Link, ...] = (), evidence: Testimony | None = None
+    ) -> None:
         super().__init__(ede[0].text)
-        self._edes, self.security, self.chain = ede, security, chain
+        self._edes, self.security, self.chain, self.evidence = ede, security, chain, evidence
 
     @property
     def edes(self) -> tuple[Ede, ...]:

@@ -16,7 +16,21 @@ from msgspec import Struct
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
 from dohproxy.errors import ResolveError
-from dohproxy.model import Action, Answer, Client, Ede, Outcome, Query, Question, RRset, Security, Source, Stage, Transport
+from dohproxy.model import (
+    Action,
+    Answer,
+    Client,
+    Ede,
+    Outcome,
+    Query,
+    Question,
+    RRset,
+    Security,
+    Source,
+    Stage,
+    Testimony,
+    Transport,
+)
 from dohproxy.wire import constants as c
 from dohproxy.wire.peek import key_of, peek_untrusted
 from dohproxy.wire.reply import Reply, compile_reply, error_reply_for, render, shape
@@ -191,7 +205,7 @@ class Front:
 
     def _fail(self, request: Request, client: Client, error: ResolveError, began: float) -> bytes:
         reply = error_reply_for(request, error.rcode, error.edes, payload_size=self._generation.payload_size)
-        self._tell(request.question, client, error.rcode, None, error.edes, began, len(reply), error.security)
+        self._tell(request.question, client, error.rcode, None, error.edes, began, len(reply), error.security, error.evidence)
         return reply
 
     def _tell(
@@ -204,6 +218,7 @@ class Front:
         began: float,
         size: int,
         security: Security = Security.UNCHECKED,
+        evidence: Testimony | None = None,
     ) -> None:
         outcome = Outcome(
             question,
@@ -216,6 +231,7 @@ class Front:
             answer.upstream if answer is not None else "",
             self._now() - began,
             size,
+            answer.evidence if answer is not None else evidence,
         )
         for observer in self._observers:
             observer.observe(outcome)

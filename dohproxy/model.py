@@ -140,6 +140,19 @@ class Link(Struct, frozen=True, gc=False):
     """In words: `trust anchor`, `DS 12345 matched`, `no DS, proven by NSEC3 opt-out`, …"""
 
 
+class Testimony(Protocol):
+    """A verdict with all that it rests on, ready to be written down: dohproxy.dnssec.evidence makes it."""
+
+    @property
+    def client(self) -> Client:
+        """On whose behalf the verdict was made; INTERNAL for a renewal that nobody waits for."""
+        ...
+
+    def written(self, time: float, address: str, verdict: Verdict | None) -> bytes:
+        """The record as a line: made at this wall time, for a client told as this address, under this policy decision."""
+        ...
+
+
 class Answer(Struct, frozen=True, gc=False):
     """What a stage found: RFC 1035's sections, the verdict on them and where they came from."""
 
@@ -162,6 +175,10 @@ class Answer(Struct, frozen=True, gc=False):
     """The policy decision that made or let through this answer; None if policy was not asked."""
     chain: tuple[Link, ...] = ()
     """The chain of trust, from the anchor down; () when unchecked."""
+    agent: Name = b""
+    """Whom the zone's servers want to be told of errors (RFC 9567 5); b"" if they do not say."""
+    evidence: Testimony | None = None
+    """Of the verdict, for the client on whose behalf it was made, where that is recorded."""
 
 
 STALE_TTL = 30
@@ -210,3 +227,5 @@ class Outcome(Struct, frozen=True, gc=False):
     """Seconds from reading the query to having the reply."""
     size: int
     """Octets of the reply."""
+    evidence: Testimony | None = None
+    """What the verdict rests on, where one was made for this query and is to be recorded."""

@@ -48,7 +48,7 @@ class Policed:
         exempt = self._in_zone(query.question.qname)
         found = self._engine.judge_answer(query.question, answer, group, asked, exempt=exempt)
         if found is not None and blocks(found):
-            return answer_for(found, query.question, self._now())
+            return replace(answer_for(found, query.question, self._now()), evidence=answer.evidence)
         return replace(answer, verdict=found or asked)
 
     def mode_of(self, question: Question, group: Group) -> Mode:
@@ -68,10 +68,10 @@ def enforced(mode: Mode, answer: Answer, cd: bool) -> Answer:
     if mode in (Mode.OFF, Mode.LOG_ONLY) or (cd and mode is not Mode.REQUIRE_SECURE):
         return answer
     if answer.security in _FAILED:
-        raise ValidationFailed(answer.ede, answer.security, answer.chain)
+        raise ValidationFailed(answer.ede, answer.security, answer.chain, answer.evidence)
     if mode is Mode.REQUIRE_SECURE and answer.security is not Security.SECURE:
         why = Ede(0, "insecure, and only secure answers are wanted here")
-        raise ValidationFailed((why, *answer.ede), answer.security, answer.chain)
+        raise ValidationFailed((why, *answer.ede), answer.security, answer.chain, answer.evidence)
     return answer
 
 
