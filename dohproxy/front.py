@@ -15,6 +15,8 @@ from msgspec import Struct
 
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
+from dohproxy.core import recaller
+from dohproxy.core.finished import Finished, pack
 from dohproxy.errors import ResolveError
 from dohproxy.model import (
     Action,
@@ -32,7 +34,7 @@ from dohproxy.model import (
     Transport,
 )
 from dohproxy.wire import constants as c
-from dohproxy.wire.peek import key_of, peek_untrusted
+from dohproxy.wire.peek import key_of
 from dohproxy.wire.reply import Reply, compile_reply, error_reply_for, render, shape
 from dohproxy.wire.request import BadRequest, NotARequest, Request, error_reply, parse_request_untrusted
 
@@ -63,18 +65,6 @@ class Gate(Protocol):
         ...
 
 
-class Finished(Struct, frozen=True, gc=False):
-    """A reply to be recalled, and what there is to tell of it."""
-
-    reply: Reply
-    until: float
-    """The monotonic time at which the pipeline is asked again: before the reply expires, so that it can be renewed."""
-    rcode: int
-    security: Security
-    ede: tuple[Ede, ...]
-    upstream: str
-
-
 class Generation(Struct, frozen=True):
     """What one configuration made: replaced whole by a reload."""
 
@@ -93,15 +83,17 @@ class Front:
     """Answers messages. `observers` are told of misses, and of hits too where `tell_hits`."""
 
     def __init__(self, generation: Generation, observers: Sequence[Observer], clock: Clock, tell_hits: bool = False) -> None:
-        self._observers, self._now, self._tell_hits = observers, clock.now, tell_hits
+        self._observers, self._now = observers, clock.now
+        self.recall = recaller(clock.now, self._tell_hit if tell_hits else None)
+        """The finished reply to a message, if one is at hand: see `dohproxy.core`. No await, no decision."""
         self.replace(generation)
 
     def replace(self, generation: Generation) -> None:
         """Answer by this generation from now on; queries under way end in the one that they began in."""
         self._generation = generation
-        self._finished = generation.replies.get
         self._payload_size = generation.payload_size
         self._groups: dict[str, tuple[str, bytes] | None] = {}
+        self.recall.use(self._groups, generation.replies.get, generation.payload_size)
 
     def _group(self, host: str) -> tuple[str, bytes] | None:
         """The group of this client, and the prefix of its keys; None if it is not served."""
@@ -111,24 +103,6 @@ class Front:
         found = None if name is None else (name, name.encode() + b"\0")
         self._groups[host] = found
         return found
-
-    def recall(self, wire: bytes, host: str, transport: Transport) -> bytes | None:
-        """The finished reply, if one is at hand. No await, no decision."""
-        group = self._groups.get(host)
-        if group is None or len(wire) < 17 or (peeked := peek_untrusted(wire)) is None:
-            return None
-        key, name_end, limit = peeked
-        finished = self._finished(group[1] + key)
-        if finished is None:
-            return None
-        now = self._now()
-        if now >= finished.until:
-            return None
-        limit = min(limit, self._payload_size) if transport is Transport.UDP else _STREAM_LIMIT
-        reply = render(finished.reply, wire[0] << 8 | wire[1], wire[c.HEADER_SIZE : name_end], now, limit)
-        if self._tell_hits:
-            self._tell_hit(wire, Client(host, transport, group[0]), finished, len(reply))
-        return reply
 
     async def answer(self, wire: bytes, host: str, transport: Transport) -> bytes:
         """The reply to one message; b"" where silence is the answer. Raises nothing but cancellation."""
@@ -186,7 +160,8 @@ class Front:
         if key is not None and request.question.qtype != c.ANY:
             group = self._groups.get(client.address)
             if group is not None and group[0] == client.group:
-                finished = Finished(reply, until, answer.rcode, answer.security, answer.ede, answer.upstream)
+                packed = pack(reply, until, answer.security)
+                finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream)
                 self._generation.replies.put(group[1] + key, finished)
 
     def _refuse_unread(self, bad: BadRequest, host: str, transport: Transport, began: float) -> bytes:
@@ -236,8 +211,10 @@ class Front:
         for observer in self._observers:
             observer.observe(outcome)
 
-    def _tell_hit(self, wire: bytes, client: Client, finished: Finished, size: int) -> None:
+    def _tell_hit(self, wire: bytes, host: str, transport: Transport, finished: Finished, size: int) -> None:
         question = parse_request_untrusted(wire).question
+        group = self._groups.get(host) or self._group(host)
+        client = Client(host, transport, group[0] if group is not None else "")
         outcome = Outcome(
             question, client, finished.rcode, finished.security, Source.CACHE, None, finished.ede, finished.upstream, 0.0, size
         )

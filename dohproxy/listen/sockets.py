@@ -11,8 +11,8 @@ from contextlib import suppress
 from msgspec import Struct
 
 from dohproxy.config.settings import Endpoint, Listen
+from dohproxy.core.pktinfo import ask_for_packet_info, wants_packet_info
 from dohproxy.errors import DohproxyError
-from dohproxy.listen.pktinfo import ask_for_packet_info, wants_packet_info
 
 log = logging.getLogger(__name__)
 

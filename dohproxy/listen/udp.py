@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
 
 import trio
 
+from dohproxy.core import datagrams
+from dohproxy.core.pktinfo import Ancillary, wants_packet_info
+from dohproxy.core.pure import Address
 from dohproxy.listen.intake import Intake
-from dohproxy.listen.pktinfo import Ancillary, reply_ancillary, wants_packet_info
 from dohproxy.model import Transport
-
-BATCH = 64
-"""Datagrams taken before other tasks have their turn."""
-MAX_QUERY = 4096
-"""Octets of a datagram that are read; a longer one is no query that anybody sends, and is answered FORMERR."""
-ANCILLARY = 128
-
-Address = Any
-"""As the socket module has it: a tuple whose first item is the IP address as text."""
 
 
 class UdpListener:
@@ -30,7 +22,7 @@ class UdpListener:
         self._under_way = intake.under_way
         self._counters = intake.counters
         self._taking = trio.CancelScope()
-        self._drain = self._drain_wildcard if wants_packet_info(sock) else self._drain_specific
+        self._datagrams = datagrams(sock, intake.front.recall, intake.counters, wants_packet_info(sock))
 
     async def run(self) -> None:
         """Serve until stopped; ends when the last answer is out."""
@@ -38,53 +30,12 @@ class UdpListener:
             with self._taking:
                 while True:
                     await trio.lowlevel.wait_readable(self._socket)
-                    self._drain(answers)
+                    for wire, client, back in self._datagrams.take():
+                        self._start(answers, wire, client, back)
 
     def stop(self) -> None:
         """Take no more queries."""
         self._taking.cancel()
-
-    def _drain_specific(self, answers: trio.Nursery) -> None:
-        receive, recall, send = self._socket.recvfrom, self._front.recall, self._socket.sendto
-        counters, rcodes = self._counters, self._counters.rcodes
-        for _ in range(BATCH):
-            try:
-                wire, client = receive(MAX_QUERY)
-            except BlockingIOError:
-                return
-            except OSError:
-                counters.receive_errors += 1
-                return
-            counters.udp_queries += 1
-            reply = recall(wire, client[0], Transport.UDP)
-            if reply is None:
-                self._start(answers, wire, client, None)
-                continue
-            counters.hits += 1
-            rcodes[reply[3] & 15] += 1
-            try:
-                send(reply, client)
-            except OSError:
-                counters.send_errors += 1
-
-    def _drain_wildcard(self, answers: trio.Nursery) -> None:
-        receive, recall, counters = self._socket.recvmsg, self._front.recall, self._counters
-        for _ in range(BATCH):
-            try:
-                wire, ancillary, _flags, client = receive(MAX_QUERY, ANCILLARY)
-            except BlockingIOError:
-                return
-            except OSError:
-                counters.receive_errors += 1
-                return
-            counters.udp_queries += 1
-            back = reply_ancillary(ancillary)
-            reply = recall(wire, client[0], Transport.UDP)
-            if reply is None:
-                self._start(answers, wire, client, back)
-            else:
-                counters.hits += 1
-                self._send(reply, client, back)
 
     def _start(self, answers: trio.Nursery, wire: bytes, client: Address, back: Ancillary | None) -> None:
         if self._under_way.enter():

@@ -191,7 +191,7 @@ def render(reply: Reply, id: int, qname: Name, now: float, limit: int) -> bytes:
     if age > 0 and reply.ttl_offsets:
         wire = _aged(wire, reply.ttl_offsets, age)
     wire = b"".join((id.to_bytes(2), wire[2 : c.HEADER_SIZE], qname, wire[c.HEADER_SIZE + len(qname) :]))
-    return wire if len(wire) <= limit else _shortened(wire, len(qname), reply.opt_at, limit)
+    return wire if len(wire) <= limit else shortened(wire, len(qname), reply.opt_at, limit)
 
 
 def _aged(wire: bytes, offsets: tuple[int, ...], age: int) -> bytes:
@@ -202,7 +202,8 @@ def _aged(wire: bytes, offsets: tuple[int, ...], age: int) -> bytes:
     return bytes(out)
 
 
-def _shortened(wire: bytes, qname_size: int, opt_at: int, limit: int) -> bytes:
+def shortened(wire: bytes, qname_size: int, opt_at: int, limit: int) -> bytes:
+    """The reply within the limit: see `render`."""
     body, opt = wire[:opt_at], wire[opt_at:]
     for options in (_without_texts(opt[_OPT_SIZE:]), b""):
         shorter = body + (opt[: _OPT_SIZE - 2] + len(options).to_bytes(2) + options if opt else b"")

@@ -4,7 +4,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from dohproxy.listen.udp import BATCH, UdpListener
+from dohproxy.core.pure import BATCH
+from dohproxy.listen.udp import UdpListener
 from dohproxy.model import Transport
 
 ADDRESSES = ["127.0.0.1", "::1", "0.0.0.0", "::"]

@@ -1,0 +1,69 @@
+"""The hit path below the listeners: replays finished replies, compiled where the build could compile it.
+
+The environment variable DOHPROXY_CORE chooses: `compiled` (an error if it is not there), `pure`, or `off`, where nothing is
+replayed and every query takes the whole way. Unset, it is compiled if that is there.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from os import environ
+from types import ModuleType
+from typing import Protocol
+
+from dohproxy.core import pure
+from dohproxy.core.finished import Finished
+from dohproxy.core.pure import Counts, Groups, Miss, Recall, Tell
+
+
+def _chosen(wish: str) -> tuple[str, ModuleType]:
+    if wish in ("", "compiled"):
+        try:
+            from dohproxy.core import _compiled  # noqa: PLC0415 -- it may not be there
+
+            return "compiled", _compiled
+        except ImportError:
+            if wish:
+                raise
+    return ("off" if wish == "off" else "pure"), pure
+
+
+KIND, _implementation = _chosen(environ.get("DOHPROXY_CORE", ""))
+"""Which core there is: compiled | pure | off"""
+
+
+class Recaller(Protocol):
+    """See `pure.Recaller`."""
+
+    secured: list[int]
+
+    def use(self, groups: Groups, find: Callable[[bytes], Finished | None], payload_size: int) -> None:
+        """Replay from these, from now on."""
+        ...
+
+    def __call__(self, wire: bytes, host: str, transport: object) -> bytes | None:
+        """The finished reply, if one is at hand."""
+        ...
+
+
+class Datagrams(Protocol):
+    """See `pure.Datagrams`."""
+
+    def take(self) -> list[Miss]:
+        """Take a batch of queries, answer what is at hand; the others."""
+        ...
+
+
+def recaller(now: Callable[[], float], tell: Tell | None = None) -> Recaller:
+    """What replays finished replies."""
+    made: Recaller = _implementation.Recaller(now, tell)
+    return made
+
+
+def datagrams(sock: socket.socket, recall: Recall, counts: Counts, wildcard: bool) -> Datagrams:
+    """What takes the datagrams of a socket and answers what `recall` knows."""
+    if KIND == "compiled" and isinstance(recall, _implementation.Recaller):
+        made: Datagrams = _implementation.Datagrams(sock, recall, counts, wildcard)
+        return made
+    return pure.Datagrams(sock, recall, counts, wildcard)

@@ -1,0 +1,16 @@
+import socket
+from collections.abc import Callable
+
+from dohproxy.core.finished import Finished
+from dohproxy.core.pure import Counts, Groups, Miss, Tell
+from dohproxy.model import Transport
+
+class Recaller:
+    secured: list[int]
+    def __init__(self, now: Callable[[], float], tell: Tell | None = None) -> None: ...
+    def use(self, groups: Groups, find: Callable[[bytes], Finished | None], payload_size: int) -> None: ...
+    def __call__(self, wire: bytes, host: str, transport: Transport) -> bytes | None: ...
+
+class Datagrams:
+    def __init__(self, socket: socket.socket, recall: Recaller, counters: Counts, wildcard: bool) -> None: ...
+    def take(self) -> list[Miss]: ...

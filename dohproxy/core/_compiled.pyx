@@ -1,0 +1,374 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The core, compiled: takes datagrams, replays finished replies, hands back what it has none for. It decides nothing.
+
+Its twin is `dohproxy.core.pure`: the same classes, the same answers, octet for octet. Here every read is within what the
+kernel said that it wrote, and every write within a slot. The GIL is kept: calls never block, and a thread that compiles
+lists must not make hits wait.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.errno cimport EAGAIN, errno
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy, memset
+
+from dohproxy.core.finished import HEAD, SECURITIES
+from dohproxy.model import Transport
+from dohproxy.wire.reply import shortened
+
+cdef extern from "<sys/socket.h>":
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        void *msg_name
+        unsigned int msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+    struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    struct sockaddr_storage:
+        unsigned short ss_family
+    cmsghdr *CMSG_FIRSTHDR(msghdr *)
+    uint8_t *CMSG_DATA(cmsghdr *)
+    size_t CMSG_LEN(size_t)
+    int recvmmsg(int, mmsghdr *, unsigned int, int, void *)
+    int sendmmsg(int, mmsghdr *, unsigned int, int)
+    int MSG_DONTWAIT, AF_INET, AF_INET6
+cdef extern from "<netinet/in.h>":
+    struct in_addr:
+        uint32_t s_addr
+    struct sockaddr_in:
+        uint16_t sin_port
+        in_addr sin_addr
+    struct in6_addr:
+        uint8_t s6_addr[16]
+    struct sockaddr_in6:
+        uint16_t sin6_port
+        uint32_t sin6_flowinfo
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+    int IPPROTO_IP, IPPROTO_IPV6, IP_PKTINFO, IPV6_PKTINFO
+    uint16_t ntohs(uint16_t)
+    uint32_t ntohl(uint32_t)
+cdef extern from "<arpa/inet.h>":
+    const char *inet_ntop(int, const void *, char *, unsigned int)
+
+cdef enum:
+    BATCH = 64
+    SLOT = 4096
+    CONTROL = 128
+    HEADER = 12
+    OPT = 11
+    MAX_CLIENTS = 65536
+
+cdef struct Head:  # HEAD, in C
+    double born
+    double until
+    uint16_t opt_at
+    uint16_t ttls
+    uint8_t security
+
+cdef struct Seen:  # what a look at a query tells
+    Py_ssize_t name_end
+    Py_ssize_t limit
+    uint8_t shape
+
+cdef struct Slot:  # one datagram
+    sockaddr_storage client
+    iovec read
+    iovec written
+    uint8_t control[CONTROL]
+    uint8_t query[SLOT]
+    uint8_t reply[SLOT]
+
+UDP = Transport.UDP
+
+if sizeof(Head) != HEAD.size:
+    raise ImportError("the core was compiled for another layout of finished replies")
+
+
+cdef bint peek_untrusted(const uint8_t *wire, Py_ssize_t size, Seen *seen) noexcept:
+    """As wire/peek.py: whether this is a plain query, and what there is to know of it."""
+    if size < HEADER + 5 or memcmp(wire + 4, b"\0\1\0\0\0\0", 6) or wire[2] & 0xF8:
+        return False
+    cdef const uint8_t *root = <const uint8_t *>memchr(wire + HEADER, 0, size - HEADER)
+    if root == NULL:
+        return False
+    seen.name_end = root - wire + 1
+    seen.limit = 512
+    seen.shape = (wire[2] & 1) << 4 | (wire[3] & 0x10) >> 4 | (wire[3] & 0x20) >> 2
+    cdef Py_ssize_t at = seen.name_end + 4
+    if wire[10] or wire[11] > 1:
+        return False
+    if wire[11] == 0:
+        return at == size
+    if size < at + OPT or memcmp(wire + at, b"\0\0\x29", 3) or wire[at + 6]:
+        return False
+    if size != at + OPT + (wire[at + 9] << 8 | wire[at + 10]):
+        return False
+    seen.limit = max(512, wire[at + 3] << 8 | wire[at + 4])
+    seen.shape |= 14 if wire[at + 7] & 0x80 else 2
+    at += OPT
+    while size - at >= 4:
+        at += 4 + (wire[at + 2] << 8 | wire[at + 3])
+    return at == size
+
+
+cdef bytes key_of(bytes prefix, const uint8_t *wire, Seen *seen):
+    """The key of the finished reply: the group's prefix, the name in lower case, type, class, shape."""
+    cdef Py_ssize_t start = PyBytes_GET_SIZE(prefix), i, name = seen.name_end - HEADER
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, start + name + 5)
+    cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(key)
+    memcpy(out, PyBytes_AS_STRING(prefix), start)
+    out += start
+    for i in range(name):
+        out[i] = wire[HEADER + i] | (0x20 if 65 <= wire[HEADER + i] <= 90 else 0)
+    memcpy(out + name, wire + seen.name_end, 4)
+    out[name + 4] = seen.shape
+    return key
+
+
+cdef Py_ssize_t size_of(bytes packed, Head *head) noexcept:
+    """Octets of the message in a packed reply, and its head."""
+    memcpy(head, PyBytes_AS_STRING(packed), sizeof(Head))
+    return PyBytes_GET_SIZE(packed) - <Py_ssize_t>sizeof(Head) - 2 * head.ttls
+
+
+cdef void write(bytes packed, Head *head, const uint8_t *wire, Seen *seen, double now, uint8_t *out) noexcept:
+    """The message as this client is sent it; `out` has room for `size_of` octets."""
+    cdef const uint8_t *offsets = <const uint8_t *>PyBytes_AS_STRING(packed) + sizeof(Head)
+    cdef Py_ssize_t size = size_of(packed, head), i
+    cdef uint16_t at
+    cdef double age = now - head.born
+    cdef uint32_t ttl, older = <uint32_t>age if 0 < age < 4e9 else 0
+    memcpy(out, offsets + 2 * head.ttls, size)
+    memcpy(out, wire, 2)
+    memcpy(out + HEADER, wire + HEADER, seen.name_end - HEADER)
+    for i in range(head.ttls if older else 0):
+        memcpy(&at, offsets + 2 * i, 2)
+        if at + 4 > size:
+            return
+        ttl = <uint32_t>out[at] << 24 | <uint32_t>out[at + 1] << 16 | <uint32_t>out[at + 2] << 8 | out[at + 3]
+        ttl = ttl - older if ttl > older else 0
+        out[at], out[at + 1], out[at + 2], out[at + 3] = ttl >> 24, ttl >> 16 & 255, ttl >> 8 & 255, ttl & 255
+
+
+cdef class Recaller:
+    """Finds finished replies and renders them: see `dohproxy.core.pure.Recaller`."""
+
+    cdef object _now, _find, _tell
+    cdef dict _groups, _prefixes
+    cdef Py_ssize_t _payload_size
+    cdef readonly list secured
+
+    def __init__(self, now, tell=None):
+        self._now, self._tell = now, tell
+        self.secured = [0] * len(SECURITIES)
+        self.use({}, {}.get, 0)
+
+    def use(self, dict groups, find, payload_size):
+        self._groups, self._find, self._payload_size = groups, find, min(payload_size, SLOT)
+        self._prefixes = {}
+
+    def __call__(self, bytes wire, str host, transport):
+        group = self._groups.get(host)
+        if group is None:
+            return None
+        cdef const uint8_t *query = <const uint8_t *>PyBytes_AS_STRING(wire)
+        cdef double now = self._now()
+        cdef Seen seen
+        cdef Head head
+        finished = self._look_up(<bytes>group[1], query, PyBytes_GET_SIZE(wire), now, &seen, &head)
+        if finished is None:
+            return None
+        cdef Py_ssize_t limit = min(seen.limit, self._payload_size) if transport is UDP else 65535
+        reply = self._rendered(finished.packed, &head, query, &seen, now, limit)
+        if self._tell is None:
+            self.secured[head.security] += 1
+        else:
+            self._tell(wire, host, transport, finished, len(reply))
+        return reply
+
+    cdef object _look_up(self, bytes prefix, const uint8_t *wire, Py_ssize_t size, double now, Seen *seen, Head *head):
+        """The finished reply for this query; None if there is none."""
+        if not peek_untrusted(wire, size, seen):
+            return None
+        finished = self._find(key_of(prefix, wire, seen))
+        if finished is None or size_of(finished.packed, head) < seen.name_end or now >= head.until:
+            return None
+        return finished
+
+    cdef bytes _rendered(self, bytes packed, Head *head, const uint8_t *wire, Seen *seen, double now, Py_ssize_t limit):
+        cdef bytes reply = PyBytes_FromStringAndSize(NULL, size_of(packed, head))
+        write(packed, head, wire, seen, now, <uint8_t *>PyBytes_AS_STRING(reply))
+        return reply if len(reply) <= limit else shortened(reply, seen.name_end - HEADER, head.opt_at, limit)
+
+    cdef bytes _prefix_of(self, sockaddr_storage *client):
+        """The prefix of this client's keys; None if it has not been admitted."""
+        cdef bytes address
+        if client.ss_family == AF_INET:
+            address = PyBytes_FromStringAndSize(<char *>&(<sockaddr_in *>client).sin_addr, 4)
+        else:
+            address = PyBytes_FromStringAndSize(<char *>&(<sockaddr_in6 *>client).sin6_addr, 16)
+        prefix = self._prefixes.get(address)
+        if prefix is None and (group := self._groups.get(name_of(client)[0])) is not None:
+            if len(self._prefixes) >= MAX_CLIENTS:
+                self._prefixes.clear()
+            prefix = self._prefixes[address] = group[1]
+        return prefix
+
+
+cdef tuple name_of(sockaddr_storage *client):
+    """The address as the socket module has it."""
+    cdef char text[64]
+    cdef sockaddr_in *four = <sockaddr_in *>client
+    cdef sockaddr_in6 *six = <sockaddr_in6 *>client
+    if client.ss_family == AF_INET:
+        inet_ntop(AF_INET, &four.sin_addr, text, sizeof(text))
+        return text.decode("ascii"), ntohs(four.sin_port)
+    inet_ntop(AF_INET6, &six.sin6_addr, text, sizeof(text))
+    return text.decode("ascii"), ntohs(six.sin6_port), ntohl(six.sin6_flowinfo), six.sin6_scope_id
+
+
+cdef list turned(msghdr *message):
+    """As reply_ancillary of pktinfo.py, with the octets in place: what makes the answer leave from the address asked."""
+    cdef cmsghdr *control = CMSG_FIRSTHDR(message)
+    cdef uint8_t *data
+    if control != NULL:
+        data = CMSG_DATA(control)
+        if control.cmsg_level == IPPROTO_IP and control.cmsg_type == IP_PKTINFO and control.cmsg_len == CMSG_LEN(12):
+            memset(data, 0, 4)
+            return [(control.cmsg_level, control.cmsg_type, PyBytes_FromStringAndSize(<char *>data, 12))]
+        if control.cmsg_level == IPPROTO_IPV6 and control.cmsg_type == IPV6_PKTINFO and control.cmsg_len == CMSG_LEN(20):
+            if data[0] != 0xFE or data[1] & 0xC0 != 0x80:
+                memset(data + 16, 0, 4)
+            return [(control.cmsg_level, control.cmsg_type, PyBytes_FromStringAndSize(<char *>data, 20))]
+    message.msg_controllen = 0
+    return []
+
+
+cdef class Datagrams:
+    """The datagrams of one socket: see `dohproxy.core.pure.Datagrams`."""
+
+    cdef object _socket, _counters
+    cdef Recaller _recall
+    cdef int _fd
+    cdef bint _wildcard
+    cdef Slot *_slots
+    cdef mmsghdr *_in
+    cdef mmsghdr *_out
+
+    def __cinit__(self):
+        self._slots = <Slot *>PyMem_Calloc(BATCH, sizeof(Slot))
+        self._in = <mmsghdr *>PyMem_Calloc(BATCH, sizeof(mmsghdr))
+        self._out = <mmsghdr *>PyMem_Calloc(BATCH, sizeof(mmsghdr))
+        if self._slots == NULL or self._in == NULL or self._out == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self._slots)
+        PyMem_Free(self._in)
+        PyMem_Free(self._out)
+
+    def __init__(self, socket, Recaller recall, counters, bint wildcard):
+        self._socket, self._fd = socket, socket.fileno()  # held, so that the number stays this socket's
+        self._recall, self._counters, self._wildcard = recall, counters, wildcard
+
+    cdef int _receive(self) noexcept:
+        cdef int i
+        cdef Slot *slot
+        for i in range(BATCH):
+            slot = &self._slots[i]
+            slot.read.iov_base, slot.read.iov_len = slot.query, SLOT
+            self._in[i].msg_hdr.msg_name, self._in[i].msg_hdr.msg_namelen = &slot.client, sizeof(sockaddr_storage)
+            self._in[i].msg_hdr.msg_iov, self._in[i].msg_hdr.msg_iovlen = &slot.read, 1
+            if self._wildcard:
+                self._in[i].msg_hdr.msg_control, self._in[i].msg_hdr.msg_controllen = slot.control, CONTROL
+        return recvmmsg(self._fd, self._in, BATCH, MSG_DONTWAIT, NULL)
+
+    def take(self):
+        cdef int received = self._receive(), hits = 0, i, security
+        cdef int rcodes[16]
+        cdef int secured[8]
+        if received < 0:
+            if errno != EAGAIN:
+                self._counters.receive_errors += 1
+            return []
+        memset(rcodes, 0, sizeof(rcodes))
+        memset(secured, 0, sizeof(secured))
+        cdef double now = self._recall._now()
+        cdef list misses = []
+        for i in range(received):
+            security = self._replay(i, now, &self._out[hits])
+            if security < 0:
+                misses.append(self._miss(i))
+                continue
+            rcodes[self._slots[i].reply[3] & 15] += 1
+            secured[security & 7] += 1
+            hits += 1
+        self._count(received, hits, rcodes, secured)
+        self._send(hits)
+        return misses
+
+    cdef int _replay(self, int i, double now, mmsghdr *out) except -2:
+        """Make a reply of the slot ready to be sent: how secure it is; -1 if there is none at hand."""
+        cdef Slot *slot = &self._slots[i]
+        cdef Recaller recall = self._recall
+        cdef bytes prefix = recall._prefix_of(&slot.client)
+        cdef Seen seen
+        cdef Head head
+        if prefix is None:
+            return -1
+        finished = recall._look_up(prefix, slot.query, self._in[i].msg_len, now, &seen, &head)
+        if finished is None:
+            return -1
+        cdef bytes packed = finished.packed, reply
+        cdef Py_ssize_t limit = min(seen.limit, recall._payload_size), size = size_of(packed, &head)
+        if size <= limit:
+            write(packed, &head, slot.query, &seen, now, slot.reply)
+        else:
+            reply = recall._rendered(packed, &head, slot.query, &seen, now, limit)
+            size = min(len(reply), SLOT)
+            memcpy(slot.reply, PyBytes_AS_STRING(reply), size)
+        slot.written.iov_base, slot.written.iov_len = slot.reply, size
+        out.msg_hdr = self._in[i].msg_hdr
+        out.msg_hdr.msg_iov = &slot.written
+        if self._wildcard:
+            turned(&out.msg_hdr)
+        if recall._tell is not None:
+            recall._tell(self._query(i), name_of(&slot.client)[0], UDP, finished, size)
+        return head.security
+
+    cdef bytes _query(self, int i):
+        return PyBytes_FromStringAndSize(<char *>self._slots[i].query, self._in[i].msg_len)
+
+    cdef tuple _miss(self, int i):
+        return self._query(i), name_of(&self._slots[i].client), turned(&self._in[i].msg_hdr) if self._wildcard else None
+
+    cdef void _count(self, int received, int hits, int *rcodes, int *secured):
+        cdef int i
+        self._counters.udp_queries += received
+        self._counters.hits += hits
+        for i in range(16):
+            if rcodes[i]:
+                self._counters.rcodes[i] += rcodes[i]
+        for i in range(8 if self._recall._tell is None else 0):
+            if secured[i]:
+                self._recall.secured[i] += secured[i]
+
+    cdef void _send(self, int count):
+        """Send what is ready; what cannot be sent is counted, and ends nothing."""
+        cdef int done = 0, sent
+        while done < count:
+            sent = sendmmsg(self._fd, &self._out[done], count - done, MSG_DONTWAIT)
+            if sent < 0:
+                self._counters.send_errors += 1
+            done += max(1, sent)

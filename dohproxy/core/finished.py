@@ -1,0 +1,33 @@
+"""A finished reply as it is kept to be replayed: one run of octets, which both implementations of the core read."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from msgspec import Struct
+
+from dohproxy.model import Ede, Security
+from dohproxy.wire.reply import Reply
+
+HEAD: Final = struct.Struct("=ddHHB3x")
+"""When the reply was born, until when it is replayed, where its OPT record begins, how many TTLs it has, how secure it is."""
+SECURITIES: Final = tuple(Security)
+
+
+class Finished(Struct, frozen=True, gc=False):
+    """A reply to be replayed, and what there is to tell of it."""
+
+    packed: bytes
+    """HEAD, the offsets of the TTLs (two octets each, in the order of this machine), the message."""
+    rcode: int
+    security: Security
+    ede: tuple[Ede, ...]
+    upstream: str
+
+
+def pack(reply: Reply, until: float, security: Security) -> bytes:
+    """The reply for `Finished`, to be replayed until this monotonic time."""
+    offsets = reply.ttl_offsets
+    head = HEAD.pack(reply.born, until, reply.opt_at, len(offsets), SECURITIES.index(security))
+    return b"".join((head, struct.pack(f"={len(offsets)}H", *offsets), reply.wire))

@@ -1,0 +1,50 @@
+"""Compiles the core into the wheel, or beside its source for an editable install; goes on without it where that cannot be."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import shlex
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("dohproxy/core/_compiled.pyx")
+FLAGS = "-O2 -fPIC -shared -fwrapv -fno-strict-aliasing -Wall -Wno-unused-function -D_FORTIFY_SOURCE=2 -fstack-protector-strong"
+
+
+class Core(BuildHookInterface[Any]):
+    """The hook, which hatchling calls before it packs a wheel. DOHPROXY_BUILD=pure leaves the core out."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and have the wheel say for which Python and machine it is."""
+        if os.environ.get("DOHPROXY_BUILD") == "pure":
+            return
+        source = Path(self.root) / SOURCE
+        made = source.with_name(source.stem + importlib.machinery.EXTENSION_SUFFIXES[0])
+        try:
+            compile_core(source, made)
+        except (ImportError, OSError, subprocess.CalledProcessError) as error:
+            self.app.display_warning(f"the core is not compiled, and cache hits are slower for it: {error}")
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["artifacts"].append(str(made.relative_to(self.root)))
+
+
+def compile_core(source: Path, made: Path, flags: str = FLAGS) -> None:
+    """Make the extension module; raises ImportError, OSError or CalledProcessError where Cython or a compiler is missing."""
+    from Cython.Compiler.Main import compile as to_c
+
+    generated = source.with_suffix(".c")
+    try:
+        if to_c(str(source), output_file=str(generated)).num_errors:
+            raise ImportError("Cython does not take the source")
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        include = f"-I{sysconfig.get_path('include')}"
+        subprocess.run([*compiler, *shlex.split(flags), include, str(generated), "-o", str(made)], check=True)
+    finally:
+        generated.unlink(missing_ok=True)
