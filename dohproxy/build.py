@@ -131,7 +131,8 @@ class Core:
         cache, meaning = self.meaning.cache, self.meaning
         answers = replace(cache, size=int(cache.size * (1 - REPLY_SHARE - PROOF_SHARE)))
         proofs = ProofStore(int(cache.size * PROOF_SHARE)) if meaning.validates else None
-        stage: Stage = Chased(Routed(self._groups, self._now), Redirections(self._now))
+        proven = (lambda question: proofs.synthesize(question, self._now())) if proofs is not None else (lambda _: None)
+        stage: Stage = Chased(Routed(self._groups, self._now), Redirections(self._now), proven)
         if meaning.validates:
             anchors = anchors_of(meaning.dnssec, meaning.zones, self._wall())
             world = partial(self._world, anchors, TrustCache(), limits_of(meaning.dnssec))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
-from dohproxy.errors import UpstreamFailed
+from dohproxy.errors import ResolveError, UpstreamFailed
 from dohproxy.model import Answer, Name, Query, Question, RRset
 from dohproxy.resolve.redirections import Redirections
 from dohproxy.resolve.routed import Routed
@@ -19,21 +21,23 @@ class Chased:
     """Follows CNAMEs to their end, over the upstreams of every zone that they pass through.
 
     What an upstream says of names that another one is responsible for is not believed: the chain is cut there and the
-    responsible one is asked.
+    responsible one is asked. `proven` tells what is proven of a name that a chain leads to, so that nobody need be asked.
     """
 
-    def __init__(self, below: Routed, redirections: Redirections) -> None:
-        self._below, self._redirections = below, redirections
+    def __init__(self, below: Routed, redirections: Redirections, proven: Callable[[Question], Answer | None]) -> None:
+        self._below, self._redirections, self._proven = below, redirections, proven
 
     async def resolve(self, query: Query) -> Answer:
         """The answer with its whole chain; raises UpstreamFailed if that is too long."""
-        answer = self._redirections.redirect(query) or await self._below.resolve(query)
-        if query.question.qtype in (CNAME, ANY, RRSIG) or not _has_alias(answer):
+        answer = self._redirections.redirect(query) or await self._asked(query)
+        if not _has_alias(answer):
+            return answer
+        self._learn(query, answer)
+        if query.question.qtype in (CNAME, ANY, RRSIG):
             return answer
         chain: tuple[RRset, ...] = ()
         proofs: tuple[RRset, ...] = ()
         asked, question = {query.question}, query.question
-        self._learn(query, answer)
         while True:
             kept, target = self._walk(question, answer)
             if target is None and not chain:
@@ -47,13 +51,31 @@ class Chased:
             if len(asked) >= MAX_HOPS:
                 raise UpstreamFailed(f"a chain of more than {MAX_HOPS} aliases")
             asked.add(question)
-            answer = await self._below.resolve(replace(query, question=question))
+            answer = await self._further(replace(query, question=question))
+
+    async def _asked(self, query: Query) -> Answer:
+        """What upstreams say, or else an alias at hand."""
+        try:
+            return await self._below.resolve(query)
+        except ResolveError:
+            if alias := self._redirections.alias(query):
+                return alias
+            raise
+
+    async def _further(self, query: Query) -> Answer:
+        """The answer for the target of an alias."""
+        made = None if query.cd or query.avoid else self._proven(query.question)
+        return made or await self._below.resolve(query)
 
     def _learn(self, query: Query, answer: Answer) -> None:
-        """Remember DNAMEs, of names that whoever answered is responsible for."""
-        zone = self._below.zone_of(query.question)
+        """Remember aliases of names that whoever answered is responsible for; a DNAME's CNAMEs can be made again."""
+        zone, dnames = self._below.zone_of(query.question), []
         for rrset in answer.answer:
-            if rrset.rdtype == DNAME and self._below.zone_of(Question(rrset.owner, DNAME)) == zone:
+            if rrset.rdtype not in (CNAME, DNAME) or self._below.zone_of(Question(rrset.owner, rrset.rdtype)) != zone:
+                continue
+            if rrset.rdtype == DNAME:
+                dnames.append(rrset.owner)
+            if not any(names.is_below(rrset.owner, dname) for dname in dnames):
                 self._redirections.learn(rrset, answer, query.cd)
 
     def _walk(self, question: Question, answer: Answer) -> tuple[tuple[RRset, ...], Name | None]:

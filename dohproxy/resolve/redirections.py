@@ -1,4 +1,4 @@
-"""DNAMEs seen in answers: names below them are redirected without asking where they are (RFC 6672 3.4.1)."""
+"""Aliases seen in answers: a DNAME redirects names below it without asking where they are, a CNAME when asking fails."""
 
 from __future__ import annotations
 
@@ -11,56 +11,72 @@ from msgspec.structs import replace
 from dohproxy.dnssec.aliases import substituted
 from dohproxy.model import Answer, Name, Query, RRset
 from dohproxy.wire import names
-from dohproxy.wire.constants import CNAME, NOERROR
+from dohproxy.wire.constants import CNAME, DNAME, NOERROR
 
 MAX_KEPT: Final = 1000
+"""Of each type."""
 
 
 class _Kept(Struct, frozen=True, gc=False):
     answer: Answer
-    """The DNAME alone."""
+    """The alias alone."""
     expires: float
 
 
 class Redirections:
-    """DNAMEs by owner, at most so many; those learnt first leave first. What is made of them is validated like all else."""
+    """CNAMEs and DNAMEs by owner, so many of each; those learnt first leave first. What is made of them is validated like
+    all else.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._kept: dict[tuple[Name, bool], _Kept] = {}
+        self._kept: dict[int, dict[tuple[Name, bool], _Kept]] = {CNAME: {}, DNAME: {}}
 
-    def learn(self, dname: RRset, answer: Answer, cd: bool) -> None:
-        """Remember a DNAME of this answer, apart from others where checking is disabled."""
-        if len(dname.rdatas) == 1 and dname.ttl:
-            self._kept.pop((dname.owner, cd), None)
-            alone = replace(answer, answer=(dname,), authority=(), rcode=NOERROR)
-            self._kept[dname.owner, cd] = _Kept(alone, answer.born + dname.ttl)
-        if len(self._kept) > MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+    def learn(self, alias: RRset, answer: Answer, cd: bool) -> None:
+        """Remember an alias of this answer, apart from others where checking is disabled."""
+        kept = self._kept[alias.rdtype]
+        if len(alias.rdatas) == 1 and alias.ttl:
+            kept.pop((alias.owner, cd), None)
+            alone = replace(answer, answer=(alias,), authority=(), rcode=NOERROR)
+            kept[alias.owner, cd] = _Kept(alone, answer.born + alias.ttl)
+        if len(kept) > MAX_KEPT:
+            del kept[next(iter(kept))]
 
     def redirect(self, query: Query) -> Answer | None:
-        """The DNAME above the name that is asked for and the CNAME that it makes, if one is at hand.
+        """The DNAME above the name that is asked for and the CNAME that it makes, if one is at hand (RFC 6672 3.4.1).
 
         Not on a second try: the first may have failed by it.
         """
-        if not self._kept or query.avoid:
+        if not self._kept[DNAME] or query.avoid:
             return None
-        qname, now = query.question.qname, self._now()
+        qname = query.question.qname
         for owner in names.suffixes(names.parent(qname)):
-            kept = self._kept.get((owner, query.cd))
-            if kept is None or owner == qname:
-                continue
-            if now >= kept.expires:
-                del self._kept[owner, query.cd]
-                continue
-            return _redirected(qname, kept, now)
+            if owner != qname and (kept := self._fresh(DNAME, owner, query.cd)):
+                return self._redirected(qname, kept)
         return None
 
+    def alias(self, query: Query) -> Answer | None:
+        """The CNAME at the name that is asked for, whatever the type (RFC 1034 3.6.2), if one is at hand.
 
-def _redirected(qname: Name, kept: _Kept, now: float) -> Answer | None:
-    dname = kept.answer.answer[0]
-    target = substituted(qname, dname.owner, dname.rdatas[0].lower())
-    if target is None:
-        return None
-    left = replace(dname, ttl=int(kept.expires - now))
-    return replace(kept.answer, answer=(left, RRset(qname, CNAME, left.ttl, (target,))), born=now)
+        Only for want of an answer: at the apex of some zones there are others beside it, for all that RFC 1034 says.
+        """
+        kept = None if query.avoid else self._fresh(CNAME, query.question.qname, query.cd)
+        return None if kept is None else replace(kept.answer, answer=(self._left(kept),), born=self._now())
+
+    def _fresh(self, rdtype: int, owner: Name, cd: bool) -> _Kept | None:
+        kept = self._kept[rdtype].get((owner, cd))
+        if kept is not None and self._now() >= kept.expires:
+            del self._kept[rdtype][owner, cd]
+            return None
+        return kept
+
+    def _left(self, kept: _Kept) -> RRset:
+        """The alias with what is left of its TTL."""
+        return replace(kept.answer.answer[0], ttl=int(kept.expires - self._now()))
+
+    def _redirected(self, qname: Name, kept: _Kept) -> Answer | None:
+        dname = self._left(kept)
+        target = substituted(qname, dname.owner, dname.rdatas[0].lower())
+        if target is None:
+            return None
+        return replace(kept.answer, answer=(dname, RRset(qname, CNAME, dname.ttl, (target,))), born=self._now())

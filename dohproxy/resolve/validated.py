@@ -92,8 +92,13 @@ class Validated:
         return tuple(fetched[need] for need in needs)
 
     async def _fetch(self, query: Query, need: Need) -> Fetched:
-        """One link of the chain, shared with every other question that needs it now."""
+        """One link of the chain, shared with every other question that needs it now; none is asked for that is denied at hand.
+
+        Nothing at hand is relied on in a second try: the first may have failed by it.
+        """
         question = Question(need.qname, need.qtype)
+        if self._proofs is not None and not query.avoid and (made := self._proofs.synthesize(question, self._now())):
+            return made
         asked = Query(question, INTERNAL, query.deadline, cd=True, avoid=query.avoid)
         try:
             return await self._flights.join(("link", question, query.avoid), partial(self._below.resolve, asked))

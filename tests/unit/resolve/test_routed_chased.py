@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from stages import Canned, answer, query, question
 
 from dohproxy.errors import NoReachableUpstream, UpstreamFailed
+from dohproxy.model import Answer, Question
 from dohproxy.resolve.chased import Chased
 from dohproxy.resolve.redirections import Redirections
 from dohproxy.resolve.routed import Routed
 from dohproxy.wire import names
 
 
-def chased(routes: dict[bytes, Canned], redirections: Redirections | None = None) -> Chased:
-    return Chased(Routed(routes, trio.current_time), redirections or Redirections(trio.current_time))
+def chased(routes: dict[bytes, Canned], proven: Callable[[Question], Answer | None] = lambda _: None) -> Chased:
+    return Chased(Routed(routes, trio.current_time), Redirections(trio.current_time), proven)
 
 
 CORP, ROOT = names.from_text("corp.example"), names.ROOT
@@ -126,3 +129,39 @@ async def test_a_zone_s_upstream_redirects_only_names_of_the_zone(canned: Canned
     stage = chased({ROOT: canned, CORP: corp})
     await stage.resolve(query("www.corp.example"))
     assert len((await stage.resolve(query("y.d.example"))).answer) == 1
+
+
+async def test_a_dname_redirects_the_question_for_a_cname_too(canned: Canned, autojump_clock: trio.testing.MockClock) -> None:
+    canned.on("x.d.example", answer(*DNAME[:2]), "CNAME")
+    stage = chased({ROOT: canned})
+    await stage.resolve(query("x.d.example", "CNAME"))
+    got = await stage.resolve(query("y.d.example", "CNAME"))
+    assert got.answer == answer(DNAME[0], "y.d.example. 100 CNAME y.e.example.").answer
+    assert len(canned.asked) == 1
+
+
+async def test_an_alias_at_hand_helps_where_asking_fails(canned: Canned, autojump_clock: trio.testing.MockClock) -> None:
+    canned.on("a.example", answer("a.example. 100 CNAME b.example.", "b.example. 60 A 192.0.2.1"))
+    canned.on("a.example", UpstreamFailed("SERVFAIL"), "MX").on("b.example", answer("b.example. 60 MX 1 c.example."), "MX")
+    stage = chased({ROOT: canned})
+    await stage.resolve(query("a.example"))
+    await trio.sleep(40)
+    got = await stage.resolve(query("a.example", "MX"))
+    assert got.answer == answer("a.example. 60 CNAME b.example.", "b.example. 60 MX 1 c.example.").answer
+    with pytest.raises(UpstreamFailed):
+        await stage.resolve(query("a.example", "MX", avoid=("quad9",)))
+    with pytest.raises(UpstreamFailed):
+        await stage.resolve(query("a.example", "MX", cd=True))
+    await trio.sleep(60)
+    with pytest.raises(UpstreamFailed):
+        await stage.resolve(query("a.example", "MX"))
+
+
+async def test_nobody_is_asked_for_an_alias_s_target_of_which_all_is_proven(canned: Canned) -> None:
+    canned.on("a.example", answer("a.example. 60 CNAME b.example.")).on("b.example", answer("b.example. 60 A 192.0.2.1"))
+    denial = answer(rcode=3, authority=("example. 60 SOA ns.example. h.example. 1 2 3 4 5",))
+    stage = chased({ROOT: canned}, lambda asked: denial if asked == question("b.example") else None)
+    assert (await stage.resolve(query("a.example"))).rcode == 3
+    assert len(canned.asked) == 1
+    assert (await stage.resolve(query("a.example", cd=True))).rcode == 0
+    assert (await stage.resolve(query("a.example", avoid=("quad9",)))).rcode == 0
