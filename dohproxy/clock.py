@@ -22,7 +22,7 @@ class Clock:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._monotonic, self._wall = monotonic, wall
-        self._leapt = 0.0
+        self._leapt, self._began = 0.0, monotonic()
         self._ahead = wall() - monotonic()
 
     def now(self) -> float:
@@ -31,6 +31,10 @@ class Clock:
         if not -LEAP <= self._wall() - monotonic - self._ahead <= LEAP:
             self._notice(self._wall() - monotonic)
         return monotonic + self._leapt
+
+    def age(self) -> float:
+        """Seconds since this clock was made, not counting any that it leapt."""
+        return self._monotonic() - self._began
 
     def _notice(self, ahead: float) -> None:
         """Catch up with the wall clock, if it has leapt ahead."""

@@ -115,6 +115,12 @@ class CachedFailure(ResolveError):
         return (*self._reasons, Ede(self.code, str(self)))
 
 
+class SentinelFailed(ResolveError):
+    """A name asked whether a key of the root is trusted, and this is how it is told (RFC 8509 3)."""
+
+    code = 0
+
+
 class NotReady(ResolveError):
     """The proxy is starting or stopping."""
 

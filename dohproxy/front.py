@@ -95,6 +95,10 @@ class Front:
         self._groups: dict[str, tuple[str, bytes] | None] = {}
         self.recall.use(self._groups, generation.replies.get, generation.payload_size)
 
+    def forget(self) -> None:
+        """Replay no reply that is kept now: what it was decided by does not hold any more."""
+        self._generation.replies.clear()
+
     def _group(self, host: str) -> tuple[str, bytes] | None:
         """The group of this client, and the prefix of its keys; None if it is not served."""
         if len(self._groups) >= MAX_KNOWN_CLIENTS:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from msgspec import Struct
 
 from dohproxy.config.settings import Anchor, NegativeAnchor
-from dohproxy.dnssec.keys import PROTOCOL, Ds, Key, read_ds_untrusted, read_key_untrusted
+from dohproxy.dnssec.keys import PROTOCOL, Ds, Key, read_ds_untrusted, read_key_untrusted, usable_ds
 from dohproxy.errors import DohproxyError
 from dohproxy.model import Name
 from dohproxy.wire import names
@@ -32,16 +32,35 @@ class TrustAnchor(Struct, frozen=True):
     digests: tuple[Ds, ...]
     keys: tuple[Key, ...]
 
+    def names(self, key: Key) -> bool:
+        """Whether this key is one of them; a SHA-1 digest beside a stronger one does not count (RFC 4509 3)."""
+        if any(known.rdata == key.rdata for known in self.keys):
+            return True
+        digests = usable_ds(self.digests, frozenset((key.algorithm,)))
+        return any(ds.key_tag == key.tag and ds.names(self.zone, key) for ds in digests)
+
+    @property
+    def tags(self) -> frozenset[int]:
+        """The key tags of all of them."""
+        return frozenset([*(ds.key_tag for ds in self.digests), *(key.tag for key in self.keys)])
+
 
 class AnchorSet:
     """Anchors of any number of zones. The closest one at or above a name rules; at one name a negative one wins."""
 
     def __init__(self, anchors: Iterable[Anchor], negative: Iterable[NegativeAnchor] = ()) -> None:
-        by_zone: dict[Name, list[Anchor]] = {}
-        for anchor in anchors:
-            by_zone.setdefault(anchor.zone, []).append(anchor)
-        self._anchors = {zone: _gathered(zone, records) for zone, records in by_zone.items()}
+        self.given = tuple(anchors)
+        self._anchors = {zone: gathered(zone, self.given) for zone in dict.fromkeys(anchor.zone for anchor in self.given)}
         self._negative = {anchor.name: anchor for anchor in negative}
+
+    def with_anchors(self, zone: Name, anchors: Iterable[Anchor]) -> AnchorSet:
+        """The same but for the anchors of this zone, which are these."""
+        others = (anchor for anchor in self.given if anchor.zone != zone)
+        return AnchorSet((*others, *anchors), self._negative.values())
+
+    def without_negative(self, *gone: Name) -> AnchorSet:
+        """The same without the negative anchors at these names."""
+        return AnchorSet(self.given, (anchor for name, anchor in self._negative.items() if name not in gone))
 
     @property
     def zones(self) -> tuple[Name, ...]:
@@ -64,7 +83,9 @@ class AnchorSet:
         return None
 
 
-def _gathered(zone: Name, records: list[Anchor]) -> TrustAnchor:
+def gathered(zone: Name, anchors: Iterable[Anchor]) -> TrustAnchor:
+    """Those of the anchors that are this zone's."""
+    records = [anchor for anchor in anchors if anchor.zone == zone]
     digests = tuple(read_ds_untrusted(record.rdata) for record in records if record.rdtype == DS)
     keys = tuple(read_key_untrusted(record.rdata) for record in records if record.rdtype == DNSKEY)
     return TrustAnchor(zone, digests, keys)

@@ -368,7 +368,7 @@ def untrusted(name: Name, point: NegativeAnchor | None) -> Trust:
     """Insecure for want of an anchor, or because of a negative one (RFC 4035 4.3, RFC 7646 2)."""
     if point is None:
         return Trust(name, Security.INSECURE)
-    why = f"negative trust anchor {to_text(point.name)}" + (f": {point.reason}" if point.reason else "")
+    why = f"{reasons.NEGATIVE_ANCHOR} {to_text(point.name)}" + (f": {point.reason}" if point.reason else "")
     link = Link(point.name, Security.INSECURE, None, None, note=why)
     return Trust(point.name, Security.INSECURE, (link,), ede=(Ede(c.EDE_OTHER, why),))
 

@@ -50,6 +50,10 @@ class Key:
         """Why the key cannot verify anything; "" while no reason is known."""
         return self._refusal
 
+    def digest(self, owner: Name, digest_type: int) -> bytes:
+        """What a DS of this type says of it, as a key of the zone `owner` (RFC 4034 5.1.4)."""
+        return _DIGESTS[digest_type](owner + self.rdata).digest()
+
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Whether this is the key's signature of the data; False too for a key that is malformed or refused."""
         if self._verify is None:
@@ -121,7 +125,7 @@ class Ds(Struct, frozen=True, gc=False):
 
     def names(self, owner: Name, key: Key) -> bool:
         """Whether it is made of this key of the zone `owner` (RFC 4034 5.1.4)."""
-        return _DIGESTS[self.digest_type](owner + key.rdata).digest() == self.digest
+        return key.digest(owner, self.digest_type) == self.digest
 
 
 def read_ds_untrusted(rdata: bytes) -> Ds:

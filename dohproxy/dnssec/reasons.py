@@ -8,6 +8,10 @@ from dohproxy.model import Answer, Ede, Name
 from dohproxy.wire import constants as c
 from dohproxy.wire.names import to_text
 
+NEGATIVE_ANCHOR = "negative trust anchor"
+CLOCK_NOT_SET = "not validated: the clock is not synchronised yet"
+"""What the EDE texts start with of answers that were let through unvalidated, as the configuration says."""
+
 _TYPES = {
     c.A: "A",
     c.NS: "NS",

@@ -47,7 +47,7 @@ class State(Enum):
 
 
 _TRUSTED: Final = frozenset((State.VALID, State.MISSING))
-_DEAD: Final = frozenset((State.REVOKED, State.REMOVED))
+DEAD: Final = frozenset((State.REVOKED, State.REMOVED))
 
 
 class TrackedKey(Struct, frozen=True):
@@ -111,7 +111,7 @@ class TrustPoint(Struct, frozen=True):
     @property
     def is_new(self) -> bool:
         """Whether no RRset was ever validated: then the configured anchors stand."""
-        return not any(key.state in _TRUSTED | _DEAD for key in self.keys)
+        return not any(key.state in _TRUSTED | DEAD for key in self.keys)
 
     @property
     def is_deleted(self) -> bool:
@@ -139,22 +139,23 @@ def observe(point: TrustPoint, seen: Sighting, algorithms: frozenset[int], wall:
     Followed are zone keys with the SEP bit whose algorithm is one of `algorithms`, those that we verify: trusting only keys
     that we cannot use would make the zone insecure. An RRset that did not validate counts as a failed probe.
     """
-    present = {_identity(rdata): rdata for rdata in seen.rdatas if _is_followed(rdata, algorithms)}
-    revoked = {_identity(rdata) for rdata in seen.self_signed if rdata in seen.rdatas and _is_revoked(rdata)}
+    present = {identity(rdata): rdata for rdata in seen.rdatas if is_followed(rdata, algorithms)}
+    revoked = {identity(rdata) for rdata in seen.self_signed if rdata in seen.rdatas and _is_revoked(rdata)}
     old = {key.rdata: key for key in point.keys}
     new: dict[bytes, TrackedKey | None] = {
-        identity: _next(key, present.get(identity), identity in revoked, seen, wall) for identity, key in old.items()
+        same: _next(key, present.get(same), same in revoked, seen, wall) for same, key in old.items()
     }
     if seen.validated:
-        for identity, rdata in present.items():
-            if identity not in old and not _is_revoked(rdata) and len(new) < MAX_KEYS:
-                new[identity] = _newcomer(rdata, seen, wall)
+        for same, rdata in present.items():
+            if same not in old and not _is_revoked(rdata) and len(new) < MAX_KEYS:
+                new[same] = _newcomer(rdata, seen, wall)
     keys = tuple(key for key in new.values() if key is not None)
     point = replace(point, keys=keys)
     return (_refreshed(point, seen, wall) if seen.validated else failed(point, wall)), _events(old, new)
 
 
-def _is_followed(rdata: bytes, algorithms: frozenset[int]) -> bool:
+def is_followed(rdata: bytes, algorithms: frozenset[int]) -> bool:
+    """Whether this DNSKEY RDATA is of a zone key with the SEP bit, revoked or not, that we verify with."""
     if len(rdata) < 5:
         return False
     wanted = ZONE_KEY | SECURE_ENTRY_POINT
@@ -165,7 +166,7 @@ def _is_revoked(rdata: bytes) -> bool:
     return bool(int.from_bytes(rdata[:2]) & REVOKED)
 
 
-def _identity(rdata: bytes) -> bytes:
+def identity(rdata: bytes) -> bytes:
     """The RDATA without the REVOKE bit, which changes the key tag but not the key (RFC 5011 2.1)."""
     return (int.from_bytes(rdata[:2]) & ~REVOKED).to_bytes(2) + rdata[2:]
 
@@ -183,7 +184,7 @@ def _hold_down(seen: Sighting) -> int:
 
 def _next(key: TrackedKey, rdata: bytes | None, revoked: bool, seen: Sighting, wall: int) -> TrackedKey | None:
     """The key after this sighting; None is back in Start. `rdata` is how it stands in the RRset, if it does."""
-    if key.state in _DEAD:
+    if key.state in DEAD:
         return _buried(key, wall)
     if revoked and key.state in _TRUSTED:
         return key.into(State.REVOKED, wall, wall + REMOVE_HOLD_DOWN)
@@ -214,8 +215,8 @@ def _buried(key: TrackedKey, wall: int) -> TrackedKey:
 
 def _events(old: dict[bytes, TrackedKey], new: dict[bytes, TrackedKey | None]) -> tuple[Event, ...]:
     events = []
-    for identity, key in new.items():
-        was = old.get(identity)
+    for same, key in new.items():
+        was = old.get(same)
         before, after = was.state if was else None, key.state if key else None
         if before is not after and (subject := key or was):
             events.append(Event(subject, before, after))

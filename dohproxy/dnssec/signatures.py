@@ -114,6 +114,23 @@ def verify(rrset: RRset, zone: Name, ring: KeyRing, dates: Dates, budget: Budget
     return flaw or Flaw(c.EDE_RRSIGS_MISSING, "there is no RRSIG")
 
 
+def is_self_signed(rrset: RRset, key: Key, dates: Dates, budget: Budget) -> bool:
+    """Whether this key of the zone's DNSKEY RRset signed it, even if it is revoked: so it says itself (RFC 5011 2.1)."""
+    for rdata in rrset.signatures:
+        try:
+            rrsig = read_rrsig_untrusted(rdata)
+            if (rrsig.key_tag, rrsig.algorithm) != (key.tag, key.algorithm):
+                continue
+            if _flaw_in_form(rrset, rrsig, rrset.owner) or _flaw_in_dates(rrsig, dates):
+                continue
+            budget.spend(Cost.SIGNATURES)
+            if key.verifies(rrsig.signature, signed_data(rrset, rrsig)):
+                return True
+        except MalformedMessage:
+            continue
+    return False
+
+
 _TELLING: Final = (
     c.EDE_DNSKEY_MISSING,
     c.EDE_NO_ZONE_KEY_BIT,

@@ -27,6 +27,13 @@ class Stores(Struct, frozen=True):
     failures: FailureStore
     proofs: ProofStore | None
 
+    def clear(self) -> None:
+        """Forget everything: what it was judged by does not hold any more."""
+        self.answers.clear()
+        self.failures.clear()
+        if self.proofs is not None:
+            self.proofs.clear()
+
 
 class Cached:
     """Keeps what the stages below find, for all clients: nothing here depends on who asks.
