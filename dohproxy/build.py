@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from dohproxy.cache.failures import FailureStore
 from dohproxy.cache.proofs import ProofStore
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
-from dohproxy.config.settings import Cache, Dnssec, Forwarding, NegativeAnchor, Settings, Upstream, Zone
+from dohproxy.config.settings import Anchor, BootClock, Cache, Dnssec, Forwarding, NegativeAnchor, Settings, Upstream, Zone
 from dohproxy.dnssec.anchors import AnchorSet, built_in
 from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.trust import TrustCache
@@ -26,17 +26,26 @@ from dohproxy.dnssec.validate import Limits, World
 from dohproxy.errors import NotReady
 from dohproxy.front import Front, Generation, Observer
 from dohproxy.gate import Gate
-from dohproxy.model import Client, Mode, Stage, Transport
+from dohproxy.kernel_clock import is_synchronised
+from dohproxy.model import Client, Mode, Name, Stage, Transport
 from dohproxy.policy.compiled import cache_directory, load_lists
 from dohproxy.policy.engine import Engine
+from dohproxy.resolve import boot_clock
 from dohproxy.resolve.cached import Cached, Stores
 from dohproxy.resolve.chased import Chased
+from dohproxy.resolve.excepted import Excepted
 from dohproxy.resolve.flights import Flights
+from dohproxy.resolve.following import Following
 from dohproxy.resolve.local import Local
 from dohproxy.resolve.policed import Policed
 from dohproxy.resolve.redirections import Redirections
 from dohproxy.resolve.routed import Routed
 from dohproxy.resolve.selected import Group
+from dohproxy.resolve.sentinel import Sentinel
+from dohproxy.resolve.signalling import signal_daily
+from dohproxy.resolve.state_file import StateFile
+from dohproxy.resolve.trusted import Trusted
+from dohproxy.resolve.upkeep import Upkeep
 from dohproxy.resolve.validated import Validated
 from dohproxy.upstream.doh import Doh
 from dohproxy.upstream.dot import Dot
@@ -93,13 +102,18 @@ def wall_clock(dnssec: Dnssec) -> Callable[[], int]:
     return lambda: int(time.time())
 
 
-def anchors_of(dnssec: Dnssec, zones: Sequence[Zone], wall: int) -> AnchorSet:
-    """All trust anchors. A zone that is not to be validated is a negative one, also to aliases that lead into it."""
-    given = [*dnssec.anchors, *(anchor for zone in zones for anchor in zone.anchors)]
+def anchors_of(dnssec: Dnssec, zones: Sequence[Zone], wall: int) -> tuple[Anchor, ...]:
+    """All trust anchors that are configured or built in."""
+    given = (*dnssec.anchors, *(anchor for zone in zones for anchor in zone.anchors))
     if dnssec.root_anchors == "builtin" and not any(anchor.zone == ROOT for anchor in given):
         given += built_in(max(wall, RELEASED))
-    unchecked = [NegativeAnchor(zone.name, reason='dnssec = "off"') for zone in zones if zone.mode is Mode.OFF]
-    return AnchorSet(given, [*dnssec.negative_anchors, *unchecked])
+    return given
+
+
+def negative_anchors_of(dnssec: Dnssec, zones: Sequence[Zone]) -> tuple[NegativeAnchor, ...]:
+    """All negative anchors. A zone that is not to be validated is one, also to aliases that lead into it."""
+    unchecked = (NegativeAnchor(zone.name, reason='dnssec = "off"') for zone in zones if zone.mode is Mode.OFF)
+    return (*dnssec.negative_anchors, *unchecked)
 
 
 def limits_of(dnssec: Dnssec) -> Limits:
@@ -111,35 +125,47 @@ def limits_of(dnssec: Dnssec) -> Limits:
 class Core:
     """The stages that know no client: caches, validation, upstreams. `stage` answers while `run` does."""
 
-    def __init__(self, meaning: Meaning, clock: Clock) -> None:
-        """Opens nothing; raises ConfigError for what cannot be used, such as a CA file without certificates."""
+    def __init__(self, meaning: Meaning, clock: Clock, forget: Callable[[], None] = lambda: None) -> None:
+        """Opens nothing; raises ConfigError for what cannot be used, such as a CA file without certificates.
+
+        `forget` is called when what clients were told rests on anchors that are none any more.
+        """
         self.meaning = meaning
+        self._clock, self._forget = clock, forget
         self._wall, self._now = wall_clock(meaning.dnssec), clock.now
         self._flights = Flights()
-        self._groups = {zone.name: self._group(zone.upstreams, to_text(zone.name)) for zone in meaning.zones}
-        if meaning.upstreams:
-            self._groups.setdefault(ROOT, self._group(meaning.upstreams))
+        self._groups = self._routes()
+        self._undated: dict[Name, Group] = {}
+        self.upkeep: Upkeep | None = None
+        """What goes on beside the queries, where answers are validated."""
         self.stage: Stage = self._stages()
 
-    def _group(self, upstreams: Sequence[Upstream], where: str = "") -> Group:
-        """The upstreams ready to be asked: with CD set if we validate, for then a bogus answer is ours to find (RFC 6840 5.9)."""
+    def _routes(self, *, any_date: bool = False) -> dict[Name, Group]:
+        """The upstreams of every zone, and for all other names; `any_date` does not look at the dates of certificates."""
+        groups = {zone.name: self._group(zone.upstreams, to_text(zone.name), any_date=any_date) for zone in self.meaning.zones}
+        if self.meaning.upstreams:
+            groups.setdefault(ROOT, self._group(self.meaning.upstreams, any_date=any_date))
+        return groups
+
+    def _group(self, upstreams: Sequence[Upstream], where: str = "", *, any_date: bool = False) -> Group:
+        """The upstreams ready to be asked: with CD set if we validate, for then it is ours to find what is bogus (RFC 6840 5.9)."""
         forwarding, cd = self.meaning.forwarding, self.meaning.validates
-        opened = tuple(_TRANSPORTS[upstream.scheme](upstream, forwarding, checking_disabled=cd) for upstream in upstreams)
+        meant = [replace(upstream, any_date=any_date) for upstream in upstreams]
+        opened = tuple(_TRANSPORTS[upstream.scheme](upstream, forwarding, checking_disabled=cd) for upstream in meant)
         return Group(opened, forwarding, where=where)
 
-    def _stages(self) -> Cached:
+    def _stages(self) -> Stage:
         cache, meaning = self.meaning.cache, self.meaning
         answers = replace(cache, size=int(cache.size * (1 - REPLY_SHARE - PROOF_SHARE)))
         proofs = ProofStore(int(cache.size * PROOF_SHARE)) if meaning.validates else None
         proven = (lambda question: proofs.synthesize(question, self._now())) if proofs is not None else (lambda _: None)
         stage: Stage = Chased(Routed(self._groups, self._now), Redirections(self._now), proven)
+        stores = Stores(AnswerStore(answers), FailureStore(cache.failure_ttl), proofs)
         if meaning.validates:
-            anchors = anchors_of(meaning.dnssec, meaning.zones, self._wall())
-            world = partial(self._world, anchors, TrustCache(), limits_of(meaning.dnssec))
-            stage = Validated(stage, world, proofs, self._flights, self._now)
-        return Cached(
+            stage = self._validated(stage, stores)
+        stage = Cached(
             stage,
-            Stores(AnswerStore(answers), FailureStore(cache.failure_ttl), proofs),
+            stores,
             self._flights,
             prefetch=cache.prefetch,
             stale_after=cache.stale_after,
@@ -147,18 +173,77 @@ class Core:
             now=self._now,
             wall=self._wall,
         )
+        if self.upkeep is None or not meaning.dnssec.root_key_sentinel:
+            return stage
+        return Sentinel(stage, partial(_root_tags, self.upkeep.trusted))
 
-    def _world(self, anchors: AnchorSet, keys: TrustCache, limits: Limits, fresh: bool) -> World:
-        """What one judgement reads, as of now."""
-        return World(anchors, keys, limits, self._now(), self._wall(), Budget(), fresh)
+    def _validated(self, below: Stage, stores: Stores) -> Stage:
+        """Validation over `below`, and what keeps its anchors; `stores` has what rests on these."""
+        meaning, keys = self.meaning, TrustCache()
+        following = self._following()
+        given = tuple(anchor for zone in following.zones for anchor in following.anchors(zone))
+        anchors = AnchorSet(given, negative_anchors_of(meaning.dnssec, meaning.zones))
+        trusted = Trusted(anchors, (stores.clear, keys.clear, self._forget), meaning.forwarding.timeout)
+        excepted = Excepted(
+            meaning.dnssec.negative_anchors,
+            lambda others: self._validator(below, lambda: others, TrustCache(), None),
+            wall=self._wall,
+            timeout=meaning.forwarding.timeout,
+        )
+        stage: Stage = self._validator(below, lambda: trusted.anchors, keys, stores.proofs)
+        boot = self._boot_clock(stage, meaning.dnssec.boot_clock) if meaning.dnssec.boot_clock else None
+        signal = partial(signal_daily, Routed(self._groups, self._now), trusted, meaning.forwarding.timeout)
+        self.upkeep = Upkeep(trusted, following, excepted, boot, signal if meaning.dnssec.signal_anchors else None)
+        return boot or stage
+
+    def _following(self) -> Following:
+        dnssec = self.meaning.dnssec
+        return Following(
+            Routed(self._groups, self._now),
+            anchors_of(dnssec, self.meaning.zones, self._wall()),
+            StateFile(dnssec.rfc5011_state) if dnssec.rfc5011_state else None,
+            limits=limits_of(dnssec),
+            wall=self._wall,
+            timeout=self.meaning.forwarding.timeout,
+        )
+
+    def _boot_clock(self, below: Stage, settings: BootClock) -> boot_clock.BootClock:
+        self._undated = self._routes(any_date=True)
+        unvalidated = Chased(Routed(self._undated, self._now), Redirections(self._now), lambda _: None)
+        return boot_clock.BootClock(below, unvalidated, settings, is_set=is_synchronised, age=self._clock.age)
+
+    def _validator(
+        self, below: Stage, anchors: Callable[[], AnchorSet], keys: TrustCache, proofs: ProofStore | None
+    ) -> Validated:
+        """Validation by these anchors and what is known of keys."""
+        limits = limits_of(self.meaning.dnssec)
+
+        def world(fresh: bool) -> World:
+            return World(anchors(), keys, limits, self._now(), self._wall(), Budget(), fresh)
+
+        return Validated(below, world, proofs, self._flights, self._now)
+
+    async def keep(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do the upkeep until cancelled: only of the core that serves, for there is one state file."""
+        if self.upkeep is None:
+            task_status.started()
+            await trio.sleep_forever()
+        else:
+            await self.upkeep.run(task_status)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the upstreams' connections and the flights, until cancelled."""
         async with trio.open_nursery() as nursery, self._flights:
-            for group in self._groups.values():
+            for group in (*self._groups.values(), *self._undated.values()):
                 await nursery.start(group.run)
             task_status.started()
             await trio.sleep_forever()
+
+
+def _root_tags(trusted: Trusted) -> frozenset[int]:
+    """The key tags of the root's keys that are trusted now."""
+    anchor = trusted.anchors.of(ROOT)
+    return anchor.tags if anchor is not None else frozenset()
 
 
 class Pipeline:
@@ -185,16 +270,21 @@ class Service:
         """Opens nothing; raises ConfigError."""
         self._nursery: trio.Nursery | None = None
         self._clock = Clock()
-        self._core, self._timeout = Core(Meaning.of(settings), self._clock), settings.forwarding.timeout
+        self._core, self._timeout = Core(Meaning.of(settings), self._clock, self._forget), settings.forwarding.timeout
         self._ends: trio.CancelScope | None = None
+        self._keeps: trio.CancelScope | None = None
         self.front = Front(_generation(settings, self._core, self._clock), observers, self._clock, tell_hits)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the core that serves, and those that are leaving, until cancelled."""
         async with trio.open_nursery() as self._nursery:
-            self._ends = await self._nursery.start(_run_until_replaced, self._core)
+            self._ends = await self._nursery.start(_run_until_replaced, self._core.run)
+            self._keeps = await self._nursery.start(_run_until_replaced, self._core.keep)
             task_status.started()
             await trio.sleep_forever()
+
+    def _forget(self) -> None:
+        self.front.forget()
 
     async def reload(self, settings: Settings) -> None:
         """Answer by these settings from now on, or raise ConfigError and go on as before.
@@ -204,10 +294,14 @@ class Service:
         """
         if self._nursery is None:
             raise NotReady("the service does not run")
-        core, generation = await trio.to_thread.run_sync(_rebuilt, settings, self._core, self._clock)
+        build = partial(_rebuilt, settings, self._core, self._clock, self._forget)
+        core, generation = await trio.to_thread.run_sync(build, abandon_on_cancel=True)
         if core is not self._core:
-            ends = await self._nursery.start(_run_until_replaced, core)
+            ends = await self._nursery.start(_run_until_replaced, core.run)
             self._nursery.start_soon(_end_later, self._ends, self._timeout)
+            if self._keeps is not None:
+                self._keeps.cancel()
+            self._keeps = await self._nursery.start(_run_until_replaced, core.keep)
             self._core, self._ends, self._timeout = core, ends, settings.forwarding.timeout
         self.front.replace(generation)
 
@@ -224,17 +318,17 @@ def _generation(settings: Settings, core: Core, clock: Clock) -> Generation:
     )
 
 
-def _rebuilt(settings: Settings, running: Core, clock: Clock) -> tuple[Core, Generation]:
+def _rebuilt(settings: Settings, running: Core, clock: Clock, forget: Callable[[], None]) -> tuple[Core, Generation]:
     """The core for these settings, the one that runs if it would be the same, and what stands on it."""
     meaning = Meaning.of(settings)
-    core = running if running.meaning == meaning else Core(meaning, clock)
+    core = running if running.meaning == meaning else Core(meaning, clock, forget)
     return core, _generation(settings, core, clock)
 
 
-async def _run_until_replaced(core: Core, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+async def _run_until_replaced(run: Callable[..., Awaitable[None]], task_status: trio.TaskStatus[trio.CancelScope]) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            await nursery.start(core.run)
+            await nursery.start(run)
             task_status.started(scope)
 
 

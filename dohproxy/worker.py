@@ -38,6 +38,7 @@ FIXED = ("listen", "log", "workers")
 def run(settings: Settings, reread: Callable[[], Settings]) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. `reread`, at SIGHUP, gives new settings or raises ConfigError."""
     sink = logs.set_up(settings.log)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is listened to: what it asks for is about to be read
     try:
         return _run(settings, reread, sink)
     finally:
@@ -76,28 +77,28 @@ class Worker:
     """The listeners and the service behind them, and what the operator tells them by signals."""
 
     def __init__(self, settings: Settings, reread: Callable[[], Settings], sockets: Sockets, sink: LineSink) -> None:
+        """Compiles lists, if need be; raises ConfigError if the service cannot be built."""
         self._settings = settings
         self._reread = reread
         self._sockets = sockets
         self._sink = sink
         self._counters = Counters()
         self._notifier = Notifier()
-        self._listeners: list[UdpListener | TcpListener] = []
         self._stopping = False
         self._serving = trio.CancelScope()
         """Around the listeners and the service, whose flights end with it alone: its deadline is set at the word to stop."""
+        self._service = Service(settings, self._observers(), tell_hits=settings.log.queries)
+        self._listeners = self._make_listeners(self._service)
 
     async def run(self) -> None:
-        """Serve until told to stop; raises DohproxyError if the service cannot be built."""
+        """Serve until told to stop."""
         with trio.open_signal_receiver(*SIGNALS) as signals:
-            service = Service(self._settings, self._observers(), tell_hits=self._settings.log.queries)
-            self._listeners = self._make_listeners(service)
             if self._settings.workers.count > 1:
                 log.warning("workers.count is %d: this version serves with one process", self._settings.workers.count)
             with self._serving:
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(service.run)
-                    nursery.start_soon(self._obey, signals, service)
+                    await nursery.start(self._service.run)
+                    nursery.start_soon(self._obey, signals, self._service)
                     nursery.start_soon(self._reassure)
                     await self._listen()
                     nursery.cancel_scope.cancel()

@@ -23,6 +23,8 @@ _ROOM_OF_QUERY: Final = 512
 """No query of ours is larger: a name of 255 octets, padded."""
 _LAST_STREAM: Final = (1 << 31) - 1 - 2 * 65536
 """Streams are not numbered again (RFC 9113 5.1.1): before they run out the connection is given up."""
+_ID: Final = b"\0\0"
+"""Of all queries, so that equal ones are equal octets to HTTP caches (RFC 8484 4.1)."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -172,7 +174,7 @@ class DohSession:
         if stream is None:
             return None
         message = b"".join(stream.body)
-        if not answers(message, stream.question):
+        if message[:2] != _ID or not answers(message, stream.question):
             return Received(stream_id, UpstreamFailed("an answer to another question"))
         return Received(stream_id, message, stream.age)
 

@@ -36,9 +36,9 @@ class Flights:
         self._flights: dict[Hashable, _Flight] = {}
         self._scopes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery | None = None
-        self._manager = trio.open_nursery()
 
     async def __aenter__(self) -> Flights:
+        self._manager = trio.open_nursery()  # not sooner: a reload makes us in a thread without a trio of its own
         self._nursery = await self._manager.__aenter__()
         return self
 

@@ -10,6 +10,7 @@ from dohproxy.dnssec.trust import TrustCache
 from dohproxy.model import Answer, Question, RRset, Security
 from dohproxy.wire import constants as c
 from dohproxy.wire.names import from_text
+from dohproxy.wire.rdata import canonical_rdata
 
 TREE = usual_tree()
 QUESTIONS = [
@@ -42,8 +43,8 @@ FOREIGN = [rrset for answer in ANSWERS.values() for rrset in answer.answer + ans
 
 
 def told(judged):
-    """What an answer says, whatever else is said of it."""
-    data = frozenset((r.owner, r.rdtype, frozenset(r.rdatas)) for r in judged.answer)
+    """What an answer says, whatever else is said of it: the case of a name within is no part of it (RFC 4034 6.2)."""
+    data = frozenset((r.owner, r.rdtype, frozenset(canonical_rdata(r.rdtype, rdata) for rdata in r.rdatas)) for r in judged.answer)
     return judged.rcode, data
 
 
