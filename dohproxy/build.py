@@ -148,7 +148,7 @@ class Core:
         return groups
 
     def _group(self, upstreams: Sequence[Upstream], where: str = "", *, any_date: bool = False) -> Group:
-        """The upstreams ready to be asked: with CD set if we validate, for then it is ours to find what is bogus (RFC 6840 5.9)."""
+        """The upstreams ready to be asked: with CD set if we validate, finding what is bogus is then ours (RFC 6840 5.9)."""
         forwarding, cd = self.meaning.forwarding, self.meaning.validates
         meant = [replace(upstream, any_date=any_date) for upstream in upstreams]
         opened = tuple(_TRANSPORTS[upstream.scheme](upstream, forwarding, checking_disabled=cd) for upstream in meant)
@@ -157,7 +157,7 @@ class Core:
     def _stages(self) -> Stage:
         cache, meaning = self.meaning.cache, self.meaning
         answers = replace(cache, size=int(cache.size * (1 - REPLY_SHARE - PROOF_SHARE)))
-        proofs = ProofStore(int(cache.size * PROOF_SHARE)) if meaning.validates else None
+        proofs = ProofStore(int(cache.size * PROOF_SHARE), self._let_speak) if meaning.validates else None
         proven = (lambda question: proofs.synthesize(question, self._now())) if proofs is not None else (lambda _: None)
         stage: Stage = Chased(Routed(self._groups, self._now), Redirections(self._now), proven)
         stores = Stores(AnswerStore(answers), FailureStore(cache.failure_ttl), proofs)
@@ -176,6 +176,10 @@ class Core:
         if self.upkeep is None or not meaning.dnssec.root_key_sentinel:
             return stage
         return Sentinel(stage, partial(_root_tags, self.upkeep.trusted))
+
+    def _let_speak(self, zone: Name, name: Name) -> bool:
+        """Whether proofs of `zone` count for `name` by the anchors in force."""
+        return self.upkeep is not None and self.upkeep.trusted.anchors.let_speak(zone, name, self._wall())
 
     def _validated(self, below: Stage, stores: Stores) -> Stage:
         """Validation over `below`, and what keeps its anchors; `stores` has what rests on these."""

@@ -75,6 +75,8 @@ class Upstream(Struct, frozen=True):
     method: str = "POST"
     """Of DoH: POST | GET"""
     allow_tls12: bool = False
+    any_date: bool = False
+    """Whether certificates count outside their dates too: for a clock that is not set, and nothing that a user may write."""
 
 
 class Forwarding(Struct, frozen=True):

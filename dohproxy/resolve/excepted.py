@@ -1,4 +1,4 @@
-"""Negative trust anchors while they last: told, ended in time, and looked at in case they are not needed any more (RFC 7646)."""
+"""Negative trust anchors while they last: told, ended in time, and checked in case they are not needed any more (RFC 7646)."""
 
 from __future__ import annotations
 

@@ -19,21 +19,21 @@ def signal_name(zone: Name, tags: frozenset[int]) -> Name:
     return bytes([len(label)]) + label + zone
 
 
-async def signal_daily(below: Stage, trusted: Trusted, timeout: float) -> None:
-    """Signal for each zone with anchors once a day, until cancelled. What is answered does not matter."""
+async def signal_daily(below: Stage, trusted: Trusted, patience: float) -> None:
+    """Signal for each zone with anchors once a day, until cancelled; an answer is waited for (seconds), and not looked at."""
     await trio.sleep(FIRST)
     while True:
         for zone in trusted.anchors.zones:
-            await _signal(below, zone, trusted, timeout)
+            await _signal(below, zone, trusted, patience)
         await trio.sleep(DAY)
 
 
-async def _signal(below: Stage, zone: Name, trusted: Trusted, timeout: float) -> None:
+async def _signal(below: Stage, zone: Name, trusted: Trusted, patience: float) -> None:
     anchor = trusted.anchors.of(zone)
     if anchor is None or len(zone) > 255 - 64:
         return
     question = Question(signal_name(zone, anchor.tags), NULL)
     try:
-        await below.resolve(Query(question, INTERNAL, trio.current_time() + timeout, cd=True))
+        await below.resolve(Query(question, INTERNAL, trio.current_time() + patience, cd=True))
     except ResolveError:
         return

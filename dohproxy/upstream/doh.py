@@ -33,6 +33,7 @@ class Doh(Pool):
             "h2",
             ca_file=upstream.ca_file,
             allow_tls12=upstream.allow_tls12,
+            any_date=upstream.any_date,
             alpn_required=True,
         )
 

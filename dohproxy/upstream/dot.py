@@ -32,7 +32,11 @@ class Dot(Pool):
         super().__init__(upstream, forwarding)
         self._new_session = partial(DnsStream, random_id, pipeline=forwarding.pipeline, checking_disabled=checking_disabled)
         self._tls = TlsClient(
-            upstream.tls_name or upstream.host, "dot", ca_file=upstream.ca_file, allow_tls12=upstream.allow_tls12
+            upstream.tls_name or upstream.host,
+            "dot",
+            ca_file=upstream.ca_file,
+            allow_tls12=upstream.allow_tls12,
+            any_date=upstream.any_date,
         )
 
     @property

@@ -8,11 +8,13 @@ from typing import Protocol
 
 from dohproxy.errors import DohproxyError
 
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL."""
 _RECORD = 16384
 """A TLS record has no more (RFC 8446 5.1)."""
 
 
-class BadAuthorities(DohproxyError):  # noqa: N818 - named for what is wrong, as all errors here
+class BadAuthorities(DohproxyError):
     """A CA file that cannot be used."""
 
 
@@ -84,12 +86,20 @@ class TlsClient:
     """How one upstream is connected to: whom its certificate must be for, who may vouch for it, and its last session.
 
     `tls_name` is a DNS name or an IP address, checked against the certificate's subject alternative names only
-    (RFC 8310 8.1); names are sent as SNI. With `alpn_required` a server that does not choose `alpn` is refused.
-    Raises BadAuthorities for an unusable `ca_file`; None is the system's authorities.
+    (RFC 8310 8.1); names are sent as SNI. With `alpn_required` a server that does not choose `alpn` is refused; with
+    `any_date` certificates need not be valid now, for want of a clock that tells. Raises BadAuthorities for an unusable
+    `ca_file`; None is the system's authorities.
     """
 
     def __init__(
-        self, tls_name: str, alpn: str, *, ca_file: Path | None, allow_tls12: bool = False, alpn_required: bool = False
+        self,
+        tls_name: str,
+        alpn: str,
+        *,
+        ca_file: Path | None,
+        allow_tls12: bool = False,
+        alpn_required: bool = False,
+        any_date: bool = False,
     ) -> None:
         self.session: ssl.SSLSession | None = None
         """The latest that can be resumed."""
@@ -99,6 +109,8 @@ class TlsClient:
         self.alpn_required = alpn_required
         self._tls_name = tls_name.removesuffix(".")
         self._context = _client_context(ca_file, allow_tls12=allow_tls12)
+        if any_date:
+            self._context.verify_flags |= _NO_CHECK_TIME
         self._context.set_alpn_protocols([alpn])
 
     def layer(self) -> Layer:

@@ -1,0 +1,34 @@
+"""What goes on beside the queries: anchors and negative anchors looked after, a clock waited for, keys signalled."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+from msgspec import Struct
+
+from dohproxy.resolve.boot_clock import BootClock
+from dohproxy.resolve.excepted import Excepted
+from dohproxy.resolve.following import Following
+from dohproxy.resolve.trusted import Trusted
+
+
+class Upkeep(Struct, frozen=True):
+    """The tasks of one validator; `boot` and `signal` are None where they are not configured."""
+
+    trusted: Trusted
+    following: Following
+    excepted: Excepted
+    boot: BootClock | None = None
+    signal: Callable[[], Awaitable[None]] | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do it all until cancelled."""
+        async with trio.open_nursery() as nursery:
+            if self.boot is not None:
+                nursery.start_soon(self.boot.run, self.trusted.forget)
+            nursery.start_soon(self.following.run, self.trusted)
+            nursery.start_soon(self.excepted.run, self.trusted)
+            if self.signal is not None:
+                nursery.start_soon(self.signal)
+            task_status.started()
