@@ -108,7 +108,9 @@ async def test_a_stale_answer_is_better_than_none(autojump_clock: MockClock, hou
     assert house.count == 2, "a failed question is not asked again at once"
 
 
-async def test_a_slow_fresh_answer_comes_too_late_for_one_client_and_in_time_for_the_next(autojump_clock: MockClock, house: House) -> None:
+async def test_a_slow_fresh_answer_comes_too_late_for_one_client_and_in_time_for_the_next(
+    autojump_clock: MockClock, house: House
+) -> None:
     await house.ask()
     await trio.sleep(101)
     house.canned.gate = trio.Event()
@@ -130,7 +132,9 @@ async def test_nothing_is_served_stale_for_ever(autojump_clock: MockClock, house
 
 
 @pytest.mark.parametrize(("expiration", "stale"), [(WALL - 1, False), (WALL + 1, True)])
-async def test_a_secure_answer_is_not_served_past_its_signature(autojump_clock: MockClock, house: House, expiration: int, stale: bool) -> None:
+async def test_a_secure_answer_is_not_served_past_its_signature(
+    autojump_clock: MockClock, house: House, expiration: int, stale: bool
+) -> None:
     rrsig = bytes(8) + expiration.to_bytes(4) + bytes(30)
     secure = answer("www.example. 100 A 192.0.2.1", security=Security.SECURE)
     signed = type(secure.answer[0])(*[*_fields(secure.answer[0])[:4], (rrsig,)])
@@ -172,7 +176,9 @@ async def test_what_did_not_validate_is_remembered_for_a_moment_only(autojump_cl
     assert house.count == 2
 
 
-async def test_a_bogus_answer_does_not_displace_a_good_one_that_may_be_served_stale(autojump_clock: MockClock, house: House) -> None:
+async def test_a_bogus_answer_does_not_displace_a_good_one_that_may_be_served_stale(
+    autojump_clock: MockClock, house: House
+) -> None:
     await house.ask()
     await trio.sleep(101)
     house.on("www.example", "www.example. 100 A 192.0.2.66", security=Security.BOGUS)

@@ -1,0 +1,108 @@
+"""The composition, in front of a lab: what a reload keeps, and what it makes anew."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+import trio
+
+from dohproxy.build import RELEASED, Service, anchors_of, limits_of, negative_anchors_of
+from dohproxy.config.load import parse
+from dohproxy.config.settings import Anchor, Dnssec, Settings, Upstream, Zone
+from dohproxy.errors import ConfigError, NotReady
+from dohproxy.lab.lab import Lab, open_lab
+from dohproxy.model import Mode, Transport
+from dohproxy.wire import names
+from dohproxy.wire.constants import DS
+
+ZONE = names.from_text("cluster.local")
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with open_lab(tmp_path) as lab:
+        yield lab
+
+
+def settings(lab: Lab, more: str = "", old: str = "", new: str = "") -> Settings:
+    return parse(lab.config_toml(5300, more=more).replace(old, new), "test.toml", lab.directory)
+
+
+async def ask(service: Service, name: str, **more: object) -> dns.message.Message:
+    wire = dns.message.make_query(name, "A", want_dnssec=True, **more).to_wire()  # type: ignore[arg-type]
+    return dns.message.from_wire(await service.front.answer(wire, "127.0.0.1", Transport.UDP))
+
+
+async def test_a_change_of_policy_keeps_connections_and_what_is_known(lab: Lab) -> None:
+    service = Service(settings(lab), [])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        assert (await ask(service, "www.rsa.lab")).flags & dns.flags.AD
+        asked, connections = lab.faults.asked.total(), lab.faults.connections
+        await service.reload(settings(lab, more='deny = ["www.ecdsa.lab"]'))
+        assert (await ask(service, "www.ecdsa.lab")).rcode() == dns.rcode.NXDOMAIN
+        assert (await ask(service, "www.rsa.lab")).flags & dns.flags.AD
+        assert (lab.faults.asked.total(), lab.faults.connections) == (asked, connections)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_change_of_anchors_makes_all_of_it_anew(lab: Lab) -> None:
+    service = Service(settings(lab), [])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        assert (await ask(service, "www.rsa.lab")).flags & dns.flags.AD
+        await service.reload(settings(lab, old='mode = "validate"', new='mode = "off"'))
+        got = await ask(service, "www.rsa.lab")
+        assert (got.rcode(), bool(got.flags & dns.flags.AD)) == (dns.rcode.NOERROR, False)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_cannot_be_built_changes_nothing(lab: Lab) -> None:
+    service, good = Service(settings(lab), []), settings(lab)
+    bad = settings(lab, more='deny = ["www.ecdsa.lab"]')
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        lab.list_file.unlink()
+        with pytest.raises(ConfigError, match=r"ads\.txt"):
+            await service.reload(bad)
+        assert (await ask(service, "www.ecdsa.lab")).rcode() == dns.rcode.NOERROR
+        lab.list_file.write_text("www.ecdsa.lab\n")
+        await service.reload(good)
+        assert (await ask(service, "www.ecdsa.lab")).rcode() == dns.rcode.NXDOMAIN
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_service_that_does_not_run_is_not_ready(lab: Lab) -> None:
+    service = Service(settings(lab), [])
+    with pytest.raises(NotReady):
+        await service.reload(settings(lab))
+    assert (await ask(service, "www.rsa.lab")).rcode() == dns.rcode.SERVFAIL
+
+
+def test_a_root_anchor_of_one_s_own_replaces_the_built_in_ones() -> None:
+    assert {anchor.zone for anchor in anchors_of(Dnssec(), (), RELEASED)} == {names.ROOT}
+    own = Anchor(names.ROOT, DS, bytes(36))
+    assert anchors_of(Dnssec(anchors=(own,)), (), RELEASED) == (own,)
+    corp = Anchor(ZONE, DS, bytes(36))
+    both = anchors_of(Dnssec(), (Zone(ZONE, (), anchors=(corp,)),), RELEASED)
+    assert {anchor.zone for anchor in both} == {names.ROOT, ZONE}
+    assert anchors_of(Dnssec(root_anchors="none"), (), RELEASED) == ()
+
+
+def test_a_clock_that_was_never_set_finds_the_built_in_anchors() -> None:
+    assert anchors_of(Dnssec(), (), 0) == anchors_of(Dnssec(), (), RELEASED)
+
+
+def test_a_zone_that_is_not_validated_is_a_negative_anchor() -> None:
+    zones = (Zone(ZONE, (Upstream("x", "udp", "10.0.0.1", 53),), mode=Mode.OFF), Zone(names.ROOT, ()))
+    assert [anchor.name for anchor in negative_anchors_of(Dnssec(), zones)] == [ZONE]
+
+
+def test_a_clock_set_by_hand_is_exact() -> None:
+    assert (limits_of(Dnssec(override_time=5)).skew_min, limits_of(Dnssec(override_time=5)).skew_max) == (0, 0)
+    assert (limits_of(Dnssec()).skew_min, limits_of(Dnssec()).skew_max) == (3600, 86400)
