@@ -15,6 +15,7 @@ from typing import Protocol
 from dohproxy.core import pure
 from dohproxy.core.finished import Finished
 from dohproxy.core.pure import Counts, Groups, Miss, Recall, Tell
+from dohproxy.model import Transport
 
 
 def _chosen(wish: str) -> tuple[str, ModuleType]:
@@ -36,13 +37,14 @@ KIND, _implementation = _chosen(environ.get("DOHPROXY_CORE", ""))
 class Recaller(Protocol):
     """See `pure.Recaller`."""
 
+    now: Callable[[], float]
     secured: list[int]
 
     def use(self, groups: Groups, find: Callable[[bytes], Finished | None], payload_size: int) -> None:
         """Replay from these, from now on."""
         ...
 
-    def __call__(self, wire: bytes, host: str, transport: object) -> bytes | None:
+    def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> bytes | None:
         """The finished reply, if one is at hand."""
         ...
 

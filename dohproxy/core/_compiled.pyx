@@ -164,13 +164,14 @@ cdef void write(bytes packed, Head *head, const uint8_t *wire, Seen *seen, doubl
 cdef class Recaller:
     """Finds finished replies and renders them: see `dohproxy.core.pure.Recaller`."""
 
-    cdef object _now, _find, _tell
+    cdef readonly object now
+    cdef object _find, _tell
     cdef dict _groups, _prefixes
     cdef Py_ssize_t _payload_size
     cdef readonly list secured
 
     def __init__(self, now, tell=None):
-        self._now, self._tell = now, tell
+        self.now, self._tell = now, tell
         self.secured = [0] * len(SECURITIES)
         self.use({}, {}.get, 0)
 
@@ -178,12 +179,12 @@ cdef class Recaller:
         self._groups, self._find, self._payload_size = groups, find, min(payload_size, SLOT)
         self._prefixes = {}
 
-    def __call__(self, bytes wire, str host, transport):
+    def __call__(self, bytes wire, str host, transport, when=None):
         group = self._groups.get(host)
         if group is None:
             return None
         cdef const uint8_t *query = <const uint8_t *>PyBytes_AS_STRING(wire)
-        cdef double now = self._now()
+        cdef double now = self.now() if when is None else when
         cdef Seen seen
         cdef Head head
         finished = self._look_up(<bytes>group[1], query, PyBytes_GET_SIZE(wire), now, &seen, &head)
@@ -304,7 +305,7 @@ cdef class Datagrams:
             return []
         memset(rcodes, 0, sizeof(rcodes))
         memset(secured, 0, sizeof(secured))
-        cdef double now = self._recall._now()
+        cdef double now = self._recall.now()
         cdef list misses = []
         for i in range(received):
             security = self._replay(i, now, &self._out[hits])

@@ -7,34 +7,38 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from dohproxy.core.finished import HEAD, SECURITIES, Finished
-from dohproxy.core.pktinfo import Ancillary, reply_ancillary
+from dohproxy.core.mmsg import SLOT, Address, Batch
+from dohproxy.core.pktinfo import Ancillary
 from dohproxy.model import Transport
 from dohproxy.wire.constants import HEADER_SIZE, MAX_MESSAGE
 from dohproxy.wire.peek import peek_untrusted
 from dohproxy.wire.reply import shortened
 
-BATCH: Final = 64
-"""Datagrams taken before other tasks have their turn."""
-MAX_QUERY: Final = 4096
-"""Octets of a datagram that are read; a longer one is no query that anybody sends, and is answered FORMERR."""
-ANCILLARY: Final = 128
-
-Address = Any
-"""As the socket module has it: a tuple whose first item is the IP address as text."""
 Miss = tuple[bytes, Address, Ancillary | None]
 """A query, who asked, and on a wildcard socket what makes the answer leave from the address that was asked."""
 Groups = dict[str, tuple[str, bytes] | None]
 """By client address: the policy group, and the prefix of its keys; None if the client is not served."""
-Recall = Callable[[bytes, str, Transport], bytes | None]
 Tell = Callable[[bytes, str, Transport, Finished, int], None]
 """Is told of each hit: the query, the client's address, the transport, what was replayed, the octets of the reply."""
 
 _UDP: Final = Transport.UDP
+_MAX_HOSTS: Final = 65536
 _SHORTEST: Final = HEADER_SIZE + 5
 _head = HEAD.unpack_from
+
+
+class Recall(Protocol):
+    """What knows finished replies: a Recaller, or a test's."""
+
+    now: Callable[[], float]
+    """Monotonic time in seconds."""
+
+    def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> bytes | None:
+        """The finished reply, if one is at hand; `now` where the time is known already."""
+        ...
 
 
 class Counts(Protocol):
@@ -54,16 +58,16 @@ class Recaller:
     """
 
     def __init__(self, now: Callable[[], float], tell: Tell | None = None) -> None:
-        self._now, self._tell = now, tell
+        self.now, self._tell = now, tell
         self.secured = [0] * len(SECURITIES)
         """Hits by what validation had found, in the order of SECURITIES."""
         self.use({}, _nothing, 0)
 
     def use(self, groups: Groups, find: Callable[[bytes], Finished | None], payload_size: int) -> None:
         """Replay what `find` finds for the clients that come to be in `groups`; over UDP up to so many octets."""
-        self._groups, self._find, self._payload_size = groups, find, payload_size
+        self._groups, self._find, self._payload_size = groups, find, min(payload_size, SLOT)
 
-    def __call__(self, wire: bytes, host: str, transport: Transport) -> bytes | None:
+    def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> bytes | None:
         """The finished reply, if one is at hand. No await, no decision."""
         group = self._groups.get(host)
         if group is None or len(wire) < _SHORTEST or (peeked := peek_untrusted(wire)) is None:
@@ -74,7 +78,8 @@ class Recaller:
             return None
         packed = finished.packed
         born, until, opt_at, count, security = _head(packed)
-        now = self._now()
+        if now is None:
+            now = self.now()
         if now >= until:
             return None
         start = HEAD.size + 2 * count
@@ -95,7 +100,7 @@ class Recaller:
         return reply
 
 
-def _nothing(key: bytes) -> None:  # noqa: ARG001
+def _nothing(key: bytes) -> None:
     """What is found before there is anything."""
 
 
@@ -108,57 +113,42 @@ def _aged(wire: bytes, offsets: memoryview, age: int) -> bytes:
 
 
 class Datagrams:
-    """The datagrams of one socket, which is non-blocking."""
+    """The datagrams of one socket, which is non-blocking; `wildcard` if it has more than one address."""
 
     def __init__(self, sock: socket.socket, recall: Recall, counts: Counts, wildcard: bool) -> None:
-        self._socket, self._recall, self._counts = sock, recall, counts
-        self.take = self._take_wildcard if wildcard else self._take
+        self._recall, self._counts = recall, counts
+        self._family, self._batch = sock.family, Batch(sock, wildcard)
+        self._hosts: dict[bytes, str] = {}
 
-    def _take(self) -> list[Miss]:
-        """Take a batch of queries, answer what is at hand; the others."""
-        receive, recall, send = self._socket.recvfrom, self._recall, self._socket.sendto
-        counts, rcodes, misses = self._counts, self._counts.rcodes, list[Miss]()
-        for _ in range(BATCH):
-            try:
-                wire, client = receive(MAX_QUERY)
-            except BlockingIOError:
-                break
-            except OSError:
-                counts.receive_errors += 1
-                break
-            counts.udp_queries += 1
-            reply = recall(wire, client[0], _UDP)
+    def take(self) -> list[Miss]:
+        """Take a batch of queries and answer what is at hand; the others."""
+        recall, counts, rcodes, batch = self._recall, self._counts, self._counts.rcodes, self._batch
+        try:
+            queries, clients = batch.receive()
+        except BlockingIOError:
+            return []
+        except OSError:
+            counts.receive_errors += 1
+            return []
+        now, hosts = recall.now(), self._hosts
+        misses, replies = list[Miss](), list[tuple[int, bytes]]()
+        for i, (wire, client) in enumerate(zip(queries, clients, strict=True)):
+            host = hosts.get(client) or self._host(client)
+            reply = recall(wire, host, _UDP, now)
             if reply is None:
-                misses.append((wire, client, None))
-                continue
-            counts.hits += 1
-            rcodes[reply[3] & 15] += 1
-            try:
-                send(reply, client)
-            except OSError:
-                counts.send_errors += 1
+                misses.append((wire, batch.address(i, host), batch.back(i)))
+            else:
+                rcodes[reply[3] & 15] += 1
+                replies.append((i, reply))
+        counts.udp_queries += len(queries)
+        counts.hits += len(replies)
+        if replies:
+            counts.send_errors += batch.send(replies)
         return misses
 
-    def _take_wildcard(self) -> list[Miss]:
-        receive, recall, counts, misses = self._socket.recvmsg, self._recall, self._counts, list[Miss]()
-        for _ in range(BATCH):
-            try:
-                wire, ancillary, _flags, client = receive(MAX_QUERY, ANCILLARY)
-            except BlockingIOError:
-                break
-            except OSError:
-                counts.receive_errors += 1
-                break
-            counts.udp_queries += 1
-            back = reply_ancillary(ancillary)
-            reply = recall(wire, client[0], _UDP)
-            if reply is None:
-                misses.append((wire, client, back))
-                continue
-            counts.hits += 1
-            counts.rcodes[reply[3] & 15] += 1
-            try:
-                self._socket.sendmsg([reply], back, 0, client)
-            except OSError:
-                counts.send_errors += 1
-        return misses
+    def _host(self, client: bytes) -> str:
+        """The address as text, kept for the next time."""
+        if len(self._hosts) >= _MAX_HOSTS:
+            self._hosts.clear()
+        host = self._hosts[client] = socket.inet_ntop(self._family, client)
+        return host

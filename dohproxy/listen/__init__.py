@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dohproxy.core.pure import Recall
 from dohproxy.model import Transport
 
 
 class Front(Protocol):
     """Who answers. `host` is the client's IP address as text."""
 
-    def recall(self, wire: bytes, host: str, transport: Transport) -> bytes | None:
-        """A finished reply, short enough for this transport, if one is at hand."""
+    @property
+    def recall(self) -> Recall:
+        """Knows the finished replies that are at hand."""
         ...
 
     async def answer(self, wire: bytes, host: str, transport: Transport) -> bytes:

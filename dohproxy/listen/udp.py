@@ -7,8 +7,8 @@ import socket
 import trio
 
 from dohproxy.core import datagrams
+from dohproxy.core.mmsg import Address
 from dohproxy.core.pktinfo import Ancillary, wants_packet_info
-from dohproxy.core.pure import Address
 from dohproxy.listen.intake import Intake
 from dohproxy.model import Transport
 

@@ -10,6 +10,13 @@ from dohproxy.model import Transport
 from dohproxy.telemetry.counters import Counters
 
 
+class FakeRecall:
+    now = staticmethod(trio.current_time)
+
+    def __call__(self, wire, host, transport, now=None):  # noqa: ARG002
+        return wire.upper() if wire.startswith(b"hit") else None
+
+
 class FakeFront:
     """Recalls what starts with b"hit", echoes the rest in capitals once its gate, if any, is open; silent to b"drop"."""
 
@@ -18,9 +25,7 @@ class FakeFront:
         self.gates: dict[bytes, trio.Event] = {}
         self.size = 0
         self.cancelled = 0
-
-    def recall(self, wire, host, transport):  # noqa: ARG002
-        return wire.upper() if wire.startswith(b"hit") else None
+        self.recall = FakeRecall()
 
     async def answer(self, wire, host, transport):
         self.asked.append((wire, host, transport))

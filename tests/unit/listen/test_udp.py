@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from dohproxy.core.pure import BATCH
+from dohproxy.core.mmsg import BATCH
 from dohproxy.listen.udp import UdpListener
 from dohproxy.model import Transport
 

@@ -1,0 +1,172 @@
+"""recvmmsg and sendmmsg (Linux) by way of ctypes: a batch of datagrams in one call, without the compiled core."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import socket
+from array import array
+from collections.abc import Sequence
+from ctypes import c_char, c_int, c_size_t, c_uint, c_ulong, c_void_p
+from struct import Struct
+from typing import Any, Final, Literal
+
+from dohproxy.core.pktinfo import Ancillary, reply_ancillary
+
+BATCH: Final = 64
+"""Datagrams taken before other tasks have their turn."""
+SLOT: Final = 4096
+"""Octets of a datagram that are read, or written; a longer one is no query that anybody sends, and is answered FORMERR."""
+_ADDRESS: Final = 32
+"""Octets kept for a sender's address; a sockaddr_in takes 16 of them, a sockaddr_in6 28."""
+_CONTROL: Final = 128
+"""Octets kept for control data."""
+_CONTROLS: Final = array("L", [_CONTROL] * BATCH)
+_PORT: Final = Struct("!2xHI")
+_SCOPE: Final = Struct("=I")
+_CONTROL_HEAD: Final = Struct("@Nii")
+"""A struct cmsghdr: its size with the data that follows, level, type."""
+
+Address = Any
+"""As the socket module has it: a tuple whose first item is the IP address as text."""
+
+_libc = ctypes.PyDLL(None, use_errno=True)  # the GIL is kept: the calls do not block
+_libc.recvmmsg.argtypes = [c_int, c_void_p, c_uint, c_int, c_void_p]
+_libc.sendmmsg.argtypes = [c_int, c_void_p, c_uint, c_int]
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = [("base", c_void_p), ("size", c_ulong)]
+
+
+class _Header(ctypes.Structure):
+    """A struct msghdr (recvmsg(2))."""
+
+    _fields_ = [
+        ("address", c_ulong),
+        ("address_size", c_uint),
+        ("vectors", c_void_p),
+        ("count", c_size_t),
+        ("control", c_ulong),
+        ("control_size", c_ulong),
+        ("flags", c_int),
+    ]
+
+
+class _Message(ctypes.Structure):
+    """A struct mmsghdr (recvmmsg(2))."""
+
+    _fields_ = [("header", _Header), ("size", c_uint)]
+
+
+class _Memory(ctypes.Structure):
+    """What the kernel reads and writes: for each datagram of a batch a query, where it came from, and a reply."""
+
+    _fields_ = [
+        ("received", _Message * BATCH),
+        ("sent", _Message * BATCH),
+        ("to_read", _Vector * BATCH),
+        ("to_write", _Vector * BATCH),
+        ("addresses", c_char * _ADDRESS * BATCH),
+        ("controls", c_char * _CONTROL * BATCH),
+        ("queries", c_char * SLOT * BATCH),
+        ("replies", c_char * SLOT * BATCH),
+    ]
+
+
+_MESSAGE: Final = ctypes.sizeof(_Message)
+
+
+class Batch:
+    """Datagrams of one non-blocking socket, received and sent by the batch."""
+
+    def __init__(self, sock: socket.socket, wildcard: bool) -> None:
+        self._socket, self._wildcard, self._six = sock, wildcard, sock.family == socket.AF_INET6
+        self._octets = mmap.mmap(-1, ctypes.sizeof(_Memory))
+        self._memory = _Memory.from_buffer(self._octets)
+        self._base = ctypes.addressof(self._memory)
+        self._received, self._sent = (self._base + field.offset for field in (_Memory.received, _Memory.sent))
+        self._addresses, self._controls = _Memory.addresses.offset, _Memory.controls.offset
+        self._clients = Struct("8x16s8x" if self._six else "4x4s24x").iter_unpack
+        self._queries, self._replies = (
+            [field.offset + SLOT * i for i in range(BATCH)] for field in (_Memory.queries, _Memory.replies)
+        )
+        self._senders = [self._base + self._addresses + _ADDRESS * i for i in range(BATCH)]
+        self._sizes_read = self._column("I", _Memory.received, _Message, _Message.size.offset)
+        self._controls_read = self._column("L", _Memory.received, _Message, _Header.control_size.offset)
+        self._sizes_written = self._column("L", _Memory.to_write, _Vector, _Vector.size.offset)
+        self._targets = self._column("L", _Memory.sent, _Message, _Header.address.offset)
+        for i in range(BATCH):
+            self._connect(i)
+
+    def _connect(self, i: int) -> None:
+        """Have the headers of a datagram point to its parts."""
+        memory, base = self._memory, self._base
+        memory.to_read[i] = _Vector(base + self._queries[i], SLOT)
+        memory.to_write[i] = _Vector(base + self._replies[i], 0)
+        for messages, vectors in ((memory.received, _Memory.to_read), (memory.sent, _Memory.to_write)):
+            header = messages[i].header
+            header.address, header.address_size = self._senders[i], 28 if self._six else 16
+            header.vectors, header.count = base + vectors.offset + ctypes.sizeof(_Vector) * i, 1
+        if self._wildcard:
+            memory.received[i].header.control = base + self._controls + _CONTROL * i
+
+    def _column(self, code: Literal["I", "L"], array_of: Any, struct: type[ctypes.Structure], offset: int) -> memoryview:
+        """One field of an array of structs, to be read and written at once for many."""
+        size = array(code).itemsize
+        start, step = (array_of.offset + offset) // size, ctypes.sizeof(struct) // size
+        return memoryview(self._octets).cast(code)[start : start + BATCH * step : step]
+
+    def receive(self) -> tuple[list[bytes], list[bytes]]:
+        """The datagrams that are there, at most BATCH, and their senders' packed IP addresses; raises OSError."""
+        if self._wildcard:
+            self._controls_read[:] = _CONTROLS
+        count = _libc.recvmmsg(self._socket.fileno(), self._received, BATCH, socket.MSG_DONTWAIT, None)
+        if count < 0:
+            raise OSError(ctypes.get_errno(), "recvmmsg")
+        octets, first = self._octets, self._addresses
+        sizes = self._sizes_read[:count].tolist()
+        queries = [octets[at : at + size] for at, size in zip(self._queries, sizes, strict=False)]
+        return queries, [client for (client,) in self._clients(octets[first : first + _ADDRESS * count])]
+
+    def address(self, i: int, host: str) -> Address:
+        """Where a datagram came from, as the socket module has it."""
+        at = self._addresses + _ADDRESS * i
+        port, flow_info = _PORT.unpack_from(self._octets, at)
+        return (host, port, flow_info, *_SCOPE.unpack_from(self._octets, at + 24)) if self._six else (host, port)
+
+    def back(self, i: int) -> Ancillary | None:
+        """What makes the reply to a datagram leave from the address that was asked; None if the socket has but one."""
+        if not self._wildcard:
+            return None
+        at = self._controls + _CONTROL * i
+        if self._controls_read[i] < _CONTROL_HEAD.size:
+            return []
+        size, level, kind = _CONTROL_HEAD.unpack_from(self._octets, at)
+        return reply_ancillary([(level, kind, self._octets[at + _CONTROL_HEAD.size : at + size])])
+
+    def send(self, replies: Sequence[tuple[int, bytes]]) -> int:
+        """Send replies, of at most SLOT octets, each to where the datagram of that number came from; how many failed."""
+        octets, count = self._octets, len(replies)
+        for at, (_, reply) in zip(self._replies, replies, strict=False):
+            octets[at : at + len(reply)] = reply
+        self._sizes_written[:count] = array("L", [len(reply) for _, reply in replies])
+        self._targets[:count] = array("L", [self._senders[i] for i, _ in replies])
+        if self._wildcard:
+            self._send_back([i for i, _ in replies])
+        done = failed = 0
+        while done < count:
+            sent = _libc.sendmmsg(self._socket.fileno(), self._sent + _MESSAGE * done, count - done, socket.MSG_DONTWAIT)
+            failed += sent < 0
+            done += max(1, sent)
+        return failed
+
+    def _send_back(self, numbers: Sequence[int]) -> None:
+        """Have the k-th reply leave from the address that the datagram of this number was sent to."""
+        for k, i in enumerate(numbers):
+            header, at = self._memory.sent[k].header, self._controls + _CONTROL * i
+            header.control, header.control_size = self._base + at, 0
+            for _, _, data in self.back(i) or ():
+                start = at + _CONTROL_HEAD.size
+                self._octets[start : start + len(data)] = data
+                header.control_size = self._controls_read[i]
