@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Final
 
 from dohproxy.dnssec import nsec, nsec3
@@ -109,12 +109,15 @@ class _Zone:
 class ProofStore:
     """Validated proofs, at most `limit` octets of them: what was not used for longest leaves first.
 
-    `max_ttl`, in seconds, bounds how long a proof is used. Negative trust anchors and modes are the caller's business, and
-    so is forgetting (`clear`) when anchors change.
+    `speaks` tells whether a zone (first) may speak of a name: not where a closer trust anchor, or a negative one, rules.
+    `max_ttl`, in seconds, bounds how long a proof is used. Modes are the caller's business, and so is forgetting (`clear`)
+    when anchors change.
     """
 
-    def __init__(self, limit: int, max_ttl: int = 3600) -> None:
-        self.limit, self.max_ttl = limit, max_ttl
+    def __init__(
+        self, limit: int, speaks: Callable[[Name, Name], bool] = lambda _zone, _name: True, max_ttl: int = 3600
+    ) -> None:
+        self.limit, self.max_ttl, self._speaks = limit, max_ttl, speaks
         self.octets = 0
         self._zones: dict[Name, _Zone] = {}
         self._kept: OrderedDict[_Kept, None] = OrderedDict()
@@ -215,6 +218,8 @@ class ProofStore:
         """
         zone = self._zone_of(question)
         if zone is None or question.qclass != c.IN or (c.is_meta_type(question.qtype) and question.qtype != c.ANY):
+            return None
+        if not self._speaks(zone.name, names.parent(question.qname) if question.qtype == c.DS else question.qname):
             return None
         if zone.ordered and (answer := self._by_nsec(zone, question, now)):
             return answer

@@ -82,6 +82,11 @@ class AnchorSet:
                 return anchor
         return None
 
+    def let_speak(self, zone: Name, name: Name, wall: int) -> bool:
+        """Whether proofs of `zone` count for `name`: its anchor is there or above, and no negative one is closer."""
+        point = self.closest(name, wall)
+        return isinstance(point, TrustAnchor) and names.is_subdomain(zone, point.zone)
+
 
 def gathered(zone: Name, anchors: Iterable[Anchor]) -> TrustAnchor:
     """Those of the anchors that are this zone's."""

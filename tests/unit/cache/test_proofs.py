@@ -14,7 +14,7 @@ from dohproxy.cache import proofs
 from dohproxy.cache.proofs import ProofStore
 from dohproxy.dnssec import bitmap, nsec3
 from dohproxy.dnssec.proof import ProofKind
-from dohproxy.model import Answer, Question, RRset, Security, Source
+from dohproxy.model import Answer, Name, Question, RRset, Security, Source
 from dohproxy.wire import constants as c
 from dohproxy.wire.names import from_text, is_wildcard, label_count, order, to_text
 
@@ -423,3 +423,20 @@ def test_what_is_made_up_is_true(zone: zone_model.Zone, by_hash: bool, opt_out: 
                     assert (answer.rcode == c.NXDOMAIN) == (truth is ProofKind.NXDOMAIN)
                 elif rrsets[0] is SOA and len(rrsets) > len(chain) and not (by_hash and opt_out):
                     assert not isinstance(truth, ProofKind)
+
+
+def test_a_zone_may_be_told_not_to_speak_of_some_names() -> None:
+    """Such as those below a negative trust anchor: RFC 7646 2."""
+    told = []
+
+    def speaks(zone: Name, name: Name) -> bool:
+        told.append((to_text(zone), to_text(name)))
+        return name != from_text("k.example.")
+
+    held = ProofStore(1 << 20, speaks)
+    held.learn(negative(SOA, APEX, H_TO_M), NOW)
+    assert ask(held, "k.example.") is None
+    assert ask(held, "a.k.example.", c.DS) is None
+    assert ask(held, "l.example.") is not None
+    assert ask(held, "k.test.") is None
+    assert told == [("example.", "k.example."), ("example.", "k.example."), ("example.", "l.example.")]

@@ -79,3 +79,23 @@ def test_entries_count_only_while_they_are_valid():
 def test_other_files_are_refused(text):
     with pytest.raises(AnchorsError):
         read_published(text, 1_780_000_000)
+
+
+@pytest.mark.parametrize(
+    ("zone", "asked", "speaks"),
+    [
+        ("example.com", "www.example.com", True),
+        ("com", "www.example.com", True),
+        ("sub.example.com", "www.sub.example.com", True),
+        ("example.com", "www.sub.example.com", False),  # it has an anchor of its own (RFC 6840 C.1)
+        ("example.com", "www.off.example.com", False),  # RFC 7646 2
+        ("example.com", "off.example.com", False),
+        ("example.com", "www.was.example.com", True),
+        ("org", "www.example.org", False),
+    ],
+)
+def test_a_zone_does_not_speak_where_a_closer_anchor_rules(zone, asked, speaks):
+    key = KEY
+    given = [Anchor(name(zone), c.DS, key.ds(name(zone))) for zone in ("com", "sub.example.com")]
+    negative = [NegativeAnchor(name("off.example.com")), NegativeAnchor(name("was.example.com"), until=WALL)]
+    assert AnchorSet(given, negative).let_speak(name(zone), name(asked), WALL) is speaks
