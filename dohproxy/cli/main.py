@@ -11,6 +11,7 @@ COMMANDS = {
     "check": "Say what is wrong with a configuration.",
     "query": "Resolve one question, and show how.",
     "explain": "Show which rule decides on a name.",
+    "anchors": "Show the trust anchors, and whether they still match.",
     "lab": "Serve a small signed DNS on loopback, to try things on.",
     "version": "Tell the version.",
 }

@@ -141,7 +141,7 @@ def source_text(answer: Answer) -> str:
 
 
 def _chain_lines(chain: tuple[Link, ...]) -> list[str]:
-    return _columns([_chain_row(link) for link in chain])
+    return columns([_chain_row(link) for link in chain])
 
 
 def _chain_row(link: Link) -> tuple[str, ...]:
@@ -151,7 +151,8 @@ def _chain_row(link: Link) -> tuple[str, ...]:
     return names.to_text(link.zone), link.security.value, ds_text(link), key, signed, link.note
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The rows as lines, their cells below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

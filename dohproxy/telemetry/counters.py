@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dohproxy.model import Action, Outcome
+from dohproxy.dnssec.reasons import CLOCK_NOT_SET, NEGATIVE_ANCHOR
+from dohproxy.model import Action, Ede, Outcome, Security
 
 UNREACHABLE, NETWORK_ERROR = 22, 23
 """EDE INFO-CODEs (RFC 8914 4.23, 4.24) that tell of a failed upstream."""
@@ -42,10 +43,16 @@ class Counters(msgspec.Struct, eq=False):
     """Connections ended over bad framing, half a message, or a client that does not read."""
     upstream_failures: int = 0
     """Queries that ended in an error because upstreams failed (EDE 22 and 23)."""
+    evidence: int = 0
+    """Evidence records given to the writer."""
+    evidence_lost: int = 0
+    """Those of them that could not be written."""
     rcodes: list[int] = msgspec.field(default_factory=lambda: [0] * 16)
     """Replies sent, by the RCODE in their header."""
     security: Counter[str] = msgspec.field(default_factory=Counter)
     """What validation found, of misses; of hits too where observers are told of them."""
+    unvalidated: Counter[str] = msgspec.field(default_factory=Counter)
+    """Answers let through by a negative anchor, by its name, or by the boot clock."""
     blocked: Counter[str] = msgspec.field(default_factory=Counter)
     """By where the rule stands, such as `list "ads"`."""
 
@@ -55,6 +62,8 @@ class Counters(msgspec.Struct, eq=False):
             self._count_silence(outcome)
         else:
             self.security[outcome.security.value] += 1
+        if outcome.security is Security.INSECURE:  # then the extended errors are our own, and not an upstream's
+            self.unvalidated.update(reason for ede in outcome.ede if (reason := _exemption(ede)))
         if outcome.verdict is not None and outcome.verdict.action not in (Action.ALLOW, Action.LOG):
             self.blocked[outcome.verdict.rule.where] += 1
         if outcome.source is None and any(ede.code in (UNREACHABLE, NETWORK_ERROR) for ede in outcome.ede):
@@ -70,7 +79,8 @@ class Counters(msgspec.Struct, eq=False):
         """All counters by name, as values that stay as they are; RCODEs by number, without those that never were."""
         found = {name: getattr(self, name) for name in self.__struct_fields__}
         found["rcodes"] = {rcode: count for rcode, count in enumerate(self.rcodes) if count}
-        return found | {"security": dict(self.security), "blocked": dict(self.blocked)}
+        named = ("security", "unvalidated", "blocked")
+        return found | {name: dict(getattr(self, name)) for name in named}
 
     def summary(self) -> str:
         """The counters that are not zero, in one line of `name=number`."""
@@ -81,3 +91,10 @@ class Counters(msgspec.Struct, eq=False):
             elif value:
                 parts.append(f"{name}={value}")
         return " ".join(parts) or "nothing yet"
+
+
+def _exemption(ede: Ede) -> str:
+    """By what an answer was let through unvalidated; "" where this does not tell of that."""
+    if ede.text == CLOCK_NOT_SET:
+        return "boot clock"
+    return ede.text.partition(":")[0] if ede.text.startswith(NEGATIVE_ANCHOR) else ""
