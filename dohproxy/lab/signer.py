@@ -30,9 +30,13 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 class Key:
     """The one key of a zone: it signs the DNSKEY RRset and everything else."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
-        self.private = _generate(algorithm)
-        self.public: DNSKEY = dns.dnssec.make_dnskey(self.private.public_key(), algorithm, flags=257)
+    def __init__(self, algorithm: Algorithm, private: PrivateKey | None = None, flags: int = 257) -> None:
+        self.private = private or _generate(algorithm)
+        self.public: DNSKEY = dns.dnssec.make_dnskey(self.private.public_key(), algorithm, flags=flags)
+
+    def revoked(self) -> Key:
+        """The same key with the REVOKE bit set (RFC 5011 2.1)."""
+        return Key(self.public.algorithm, self.private, self.public.flags | 0x80)
 
     def sign(self, rrset: dns.rrset.RRset, zone: Name, begin: int, end: int) -> RRSIG:
         """A signature that counts from `begin` until `end` (RFC 4034 3)."""
@@ -89,6 +93,14 @@ class SignedZone:
             self._sign(record)
             if not self.chain.hashed:
                 self.nodes[record.name][record.rdtype] = record
+
+    def roll(self, keys: Sequence[Key], signers: Sequence[Key]) -> None:
+        """Serve these keys, signed by those; all else stays signed as it was, so that the first key must be among them."""
+        rrset = dns.rrset.from_rdata(self.origin, HOUR, *(key.public for key in keys))
+        begin, end = self._wall - HOUR, self._wall + LIFETIME
+        made = [key.sign(rrset, self.origin, begin, end) for key in signers]
+        self.nodes[self.origin][RdataType.DNSKEY] = rrset
+        self.signatures[self.origin, RdataType.DNSKEY] = dns.rrset.from_rdata(self.origin, HOUR, *made)
 
     def _authoritative(self) -> list[dns.rrset.RRset]:
         return [
