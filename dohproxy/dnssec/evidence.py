@@ -1,44 +1,43 @@
-"""Evidence: a verdict with all that it rests on, as JSON, so that a third party can repeat it offline.
+"""Evidence: a verdict with all that it rests on, as one line of JSON, so that a third party can repeat it offline.
 
-The text is one object. `version` is 1; `question`, `answer` (as it came, before judgement) and `exchanges` (what the
-validator asked on its way, and was told) are what is judged; `anchors`, `limits` and `wall` are what it was
-judged by; `verdict`, `ede` and `rule` are the outcome. Names are presentation text, types are numbers, RDATA and RRSIG
-RDATA are uncompressed wire form in base64: what was signed, and nothing that a parser made of it. Times are seconds since
-1970. Who replays a record brings an anchor; those in the record only say which were used.
+`version` is 1; `question`, `answer` (as it came, before judgement) and `exchanges` (what the validator asked on its way,
+and was told) are what is judged; `anchors`, `negative_anchors`, `limits` and `wall` are what it was judged by; `verdict`,
+`ede` and `rule` are the outcome; `circumstances` tell when, for whom and under which decision of policy. Names are
+presentation text, types are numbers, RDATA and RRSIG RDATA are uncompressed wire form in base64: what was signed, and nothing
+that a parser made of it. Times are seconds since 1970. Who replays a record brings an anchor; those in the record only say
+which were used. Where records were lost, a line says how many: `{"version":1,"lost":3}`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
-from typing import Annotated, Final, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from dohproxy.config.settings import Anchor
-from dohproxy.dnssec.anchors import AnchorSet
-from dohproxy.dnssec.budget import Budget
-from dohproxy.dnssec.chain import Asking, Fetched, Limits, Need, World
-from dohproxy.dnssec.trust import TrustCache
-from dohproxy.dnssec.validate import Judgement, validate
-from dohproxy.errors import BadName, DohproxyError, MalformedMessage, ResolveError
-from dohproxy.model import Answer, Ede, Link, Question, RRset, Security
-from dohproxy.wire.constants import DNSKEY, DS, HEADER_SIZE, NOERROR
+from dohproxy.config.settings import Anchor, NegativeAnchor
+from dohproxy.dnssec.chain import Limits, Need
+from dohproxy.errors import BadName, DohproxyError, MalformedMessage
+from dohproxy.model import INTERNAL, Answer, Client, Ede, Question, RRset, Rule, Security, Verdict
+from dohproxy.wire.constants import HEADER_SIZE
 from dohproxy.wire.names import from_text, to_text
 from dohproxy.wire.rdata import read_rdata
 
 VERSION: Final = 1
-T = TypeVar("T")
 
 
 class EvidenceError(DohproxyError, ValueError):
     """A text that is no evidence record that we can read; says why."""
 
 
-class NotRecorded(ResolveError):  # noqa: N818 - named like the other reasons for which there is no answer
-    """The replay asks what the record does not hold, or what failed when it was made."""
+class Lost(Struct, frozen=True):
+    """A line that stands for records that could not be written."""
+
+    number: int
 
 
 class Exchange(Struct, frozen=True):
@@ -47,6 +46,26 @@ class Exchange(Struct, frozen=True):
     need: Need
     outcome: Answer | str
     """The answer's RCODE and sections; a text where none came."""
+    ede: tuple[Ede, ...] = ()
+    """What is told of it where none came."""
+
+
+class Circumstances(Struct, frozen=True):
+    """When, for whom and how it came about: what nobody can repeat. Addresses are as the log tells them."""
+
+    time: str = ""
+    """When the record was made, by this machine's clock (RFC 3339)."""
+    client: str = ""
+    group: str = ""
+    """The client's policy group; "" where the proxy itself asked, to renew what it has."""
+    transport: str = ""
+    """How the client asked."""
+    upstream: str = ""
+    upstream_transport: str = ""
+    action: str = ""
+    """What policy decided on the answer; "" where no rule spoke."""
+    policy: Rule | None = None
+    """The rule of policy that decided."""
 
 
 class Evidence(Struct, frozen=True):
@@ -56,76 +75,37 @@ class Evidence(Struct, frozen=True):
     answer: Answer
     """As it was judged: its RCODE and sections."""
     anchors: tuple[Anchor, ...]
+    """Those that the chain may start from."""
     limits: Limits
     wall: int
+    """When it was judged, in seconds since 1970: what signatures are judged at."""
     security: Security
     ede: tuple[Ede, ...]
     """Why, the most telling first."""
     exchanges: tuple[Exchange, ...] = ()
+    negative: tuple[NegativeAnchor, ...] = ()
+    """Negative trust anchors at or above names that were met."""
     rule: str = ""
-    """The policy rule under which it was recorded."""
+    """The rule of validation that decided: the RFC section."""
+    circumstances: Circumstances = Circumstances()
+    client: Client = INTERNAL
+    """On whose behalf; not in the record, whose circumstances tell as much as the log may."""
 
-
-# Recording
-
-
-def recording(judging: Asking[T], exchanges: list[Exchange]) -> Asking[T]:
-    """The same validation; what it asks and is told is added to `exchanges`.
-
-    Let it run with an empty TrustCache: what it knows already it does not ask, and so would not be recorded.
-    """
-    try:
-        needs = next(judging)
-        while True:
-            told = yield needs
-            exchanges += [Exchange(need, _outcome(fetched)) for need, fetched in zip(needs, told, strict=True)]
-            needs = judging.send(told)
-    except StopIteration as end:
-        outcome: T = end.value
-        return outcome
-
-
-def _outcome(fetched: Fetched) -> Answer | str:
-    if isinstance(fetched, Answer):
-        return Answer(fetched.rcode, fetched.answer, fetched.authority)
-    return str(fetched)
-
-
-def exchanges_of(chain: Iterable[Link]) -> tuple[Exchange, ...]:
-    """The DS and DNSKEY RRsets of a chain as exchanges, for zones that the validator knew already.
-
-    They do not say how a missing DS was proven: a verdict of INSECURE needs a recording.
-    """
-    found = []
-    for link in chain:
-        for rdtype, rrset in ((DS, link.ds), (DNSKEY, link.dnskey)):
-            if rrset is not None:
-                found.append(Exchange(Need(link.zone, rdtype), Answer(NOERROR, (rrset,))))
-    return tuple(found)
-
-
-# Replaying
-
-
-def replay(evidence: Evidence, anchors: AnchorSet) -> Judgement:
-    """What our validator says of the record today, at the record's time and with nothing but these anchors."""
-    told: dict[Need, Fetched] = {}
-    for exchange in evidence.exchanges:
-        outcome = exchange.outcome
-        told.setdefault(exchange.need, outcome if isinstance(outcome, Answer) else NotRecorded(outcome))
-    world = World(anchors, TrustCache(), evidence.limits, 0.0, evidence.wall, Budget())
-    judging = validate(evidence.question, evidence.answer, world)
-    try:
-        needs = next(judging)
-        while True:
-            needs = judging.send(tuple(told.get(need) or _unknown(need) for need in needs))
-    except StopIteration as end:
-        judgement: Judgement = end.value
-        return judgement
-
-
-def _unknown(need: Need) -> NotRecorded:
-    return NotRecorded(f"the record does not hold {to_text(need.qname)} type {need.qtype}")
+    def written(self, time: float, address: str, verdict: Verdict | None) -> bytes:
+        """The record as a line of JSON, under these circumstances (`time` in seconds since 1970)."""
+        client, answer = self.client, self.answer
+        moment = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        circumstances = Circumstances(
+            moment,
+            address,
+            "" if client is INTERNAL else client.group,
+            client.transport.value,
+            answer.upstream,
+            answer.transport.value if answer.transport else "",
+            verdict.action.value if verdict else "",
+            verdict.rule if verdict else None,
+        )
+        return write_evidence(replace(self, circumstances=circumstances)).encode()
 
 
 # The text
@@ -157,10 +137,16 @@ class _Answer(Struct, frozen=True):
     authority: tuple[_RRset, ...]
 
 
+class _Ede(Struct, frozen=True):
+    code: _U16
+    text: str
+
+
 class _Exchange(Struct, frozen=True, omit_defaults=True):
     question: _Question
     answer: _Answer | None = None
     error: str = ""
+    ede: tuple[_Ede, ...] = ()
 
 
 class _Anchor(Struct, frozen=True):
@@ -169,9 +155,10 @@ class _Anchor(Struct, frozen=True):
     rdata: str
 
 
-class _Ede(Struct, frozen=True):
-    code: _U16
-    text: str
+class _NegativeAnchor(Struct, frozen=True):
+    name: str
+    until: _Time | None
+    reason: str
 
 
 class _Record(Struct, frozen=True):
@@ -180,15 +167,18 @@ class _Record(Struct, frozen=True):
     verdict: Security
     ede: tuple[_Ede, ...]
     rule: str
+    circumstances: Circumstances
     wall: _Time
     limits: Limits
     anchors: tuple[_Anchor, ...]
+    negative_anchors: tuple[_NegativeAnchor, ...]
     answer: _Answer
     exchanges: tuple[_Exchange, ...]
 
 
 class _Versioned(Struct, frozen=True):
     version: int
+    lost: int = 0
 
 
 def write_evidence(evidence: Evidence) -> str:
@@ -198,11 +188,13 @@ def write_evidence(evidence: Evidence) -> str:
         VERSION,
         _Question(to_text(question.qname), question.qtype, question.qclass),
         evidence.security,
-        tuple(_Ede(ede.code, ede.text) for ede in evidence.ede),
+        _written_ede(evidence.ede),
         evidence.rule,
+        evidence.circumstances,
         evidence.wall,
         evidence.limits,
         tuple(_Anchor(to_text(anchor.zone), anchor.rdtype, _base64(anchor.rdata)) for anchor in evidence.anchors),
+        tuple(_NegativeAnchor(to_text(one.name), one.until, one.reason) for one in evidence.negative),
         _written_answer(evidence.answer),
         tuple(_written_exchange(exchange) for exchange in evidence.exchanges),
     )
@@ -213,7 +205,11 @@ def _written_exchange(exchange: Exchange) -> _Exchange:
     question = _Question(to_text(exchange.need.qname), exchange.need.qtype)
     if isinstance(exchange.outcome, Answer):
         return _Exchange(question, _written_answer(exchange.outcome))
-    return _Exchange(question, error=exchange.outcome or "failed")
+    return _Exchange(question, None, exchange.outcome or "failed", _written_ede(exchange.ede))
+
+
+def _written_ede(edes: tuple[Ede, ...]) -> tuple[_Ede, ...]:
+    return tuple(_Ede(ede.code, ede.text) for ede in edes)
 
 
 def _written_answer(answer: Answer) -> _Answer:
@@ -238,15 +234,28 @@ def _base64(octets: bytes) -> str:
     return base64.b64encode(octets).decode()
 
 
-def read_evidence(text: str) -> Evidence:
-    """The record in this text; raises EvidenceError, also for a version that is not ours."""
+def lost_line(number: int) -> bytes:
+    """The line that stands for so many records that could not be written."""
+    return msgspec.json.encode(_Versioned(VERSION, number)) + b"\n"
+
+
+def read_line(text: str | bytes) -> Evidence | Lost:
+    """The record in this text, or how many are missing in its place; raises EvidenceError, also for a version not ours."""
     try:
-        version = msgspec.json.decode(text, type=_Versioned).version
-        if version != VERSION:
-            raise EvidenceError(f"the evidence record has version {version}, this program reads {VERSION}")
-        return _read(msgspec.json.decode(text, type=_Record))
+        head = msgspec.json.decode(text, type=_Versioned)
+        if head.version != VERSION:
+            raise EvidenceError(f"the evidence record has version {head.version}, this program reads {VERSION}")
+        return Lost(head.lost) if head.lost else _read(msgspec.json.decode(text, type=_Record))
     except (msgspec.DecodeError, BadName, MalformedMessage, binascii.Error, IndexError) as error:
         raise EvidenceError(f"the evidence record cannot be read: {error}") from None
+
+
+def read_evidence(text: str | bytes) -> Evidence:
+    """The record in this text; raises EvidenceError."""
+    found = read_line(text)
+    if isinstance(found, Lost):
+        raise EvidenceError(f"{found.number} records were lost here")
+    return found
 
 
 def _read(record: _Record) -> Evidence:
@@ -257,15 +266,22 @@ def _read(record: _Record) -> Evidence:
         record.limits,
         record.wall,
         record.verdict,
-        tuple(Ede(ede.code, ede.text) for ede in record.ede),
+        _read_ede(record.ede),
         tuple(_read_exchange(exchange) for exchange in record.exchanges),
+        tuple(NegativeAnchor(from_text(one.name), one.until, one.reason) for one in record.negative_anchors),
         record.rule,
+        record.circumstances,
     )
+
+
+def _read_ede(edes: tuple[_Ede, ...]) -> tuple[Ede, ...]:
+    return tuple(Ede(ede.code, ede.text) for ede in edes)
 
 
 def _read_exchange(exchange: _Exchange) -> Exchange:
     need = Need(from_text(exchange.question.name), exchange.question.type)
-    return Exchange(need, _read_answer(exchange.answer) if exchange.answer else exchange.error)
+    outcome = _read_answer(exchange.answer) if exchange.answer else exchange.error or "failed"
+    return Exchange(need, outcome, _read_ede(exchange.ede))
 
 
 def _read_answer(answer: _Answer) -> Answer:

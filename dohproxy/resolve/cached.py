@@ -104,7 +104,7 @@ class Cached:
             self._failures.put(key, error, self._now())
             raise
         if answer.security in _FAILED:
-            self._failures.put(key, answer, self._now())
+            self._failures.put(key, replace(answer, evidence=None), self._now())
             return answer
         self._failures.discard(key)
         return replace(self._answers.put(key, answer, self._now()), source=Source.UPSTREAM)

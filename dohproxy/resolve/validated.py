@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from dohproxy.cache.proofs import ProofStore
-from dohproxy.dnssec.validate import Judgement, Need, World, validate
+from dohproxy.dnssec.evidence import Exchange
+from dohproxy.dnssec.replay import evidence_of, recording
+from dohproxy.dnssec.trust import TrustCache
+from dohproxy.dnssec.validate import Asking, Judgement, Need, World, validate
 from dohproxy.errors import ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question, Security, Stage
 from dohproxy.resolve.flights import Flights
+from dohproxy.resolve.witness import Witness
 
 Fetched = Answer | ResolveError
+
+
+_FAILED = (Security.BOGUS, Security.INDETERMINATE)
+
+
+class _Case(Struct, frozen=True):
+    """An answer judged: what was asked of whom, what came, the verdict, and what was told on the way."""
+
+    query: Query
+    given: Answer
+    judged: Answer
+    told: dict[Need, Fetched]
 
 
 class Validated:
@@ -23,7 +40,7 @@ class Validated:
     A verdict is a property of the answer: what is done with it is decided above, by the asking client's mode. An answer
     that fails is asked for once more, elsewhere, before it is called bogus: an upstream may have stripped its signatures.
     `world` makes what a judgement reads: anchors, trusted keys, limits, and the time of now; told True, it does not dwell
-    on zones that were found bogus a moment ago.
+    on zones that were found bogus a moment ago. `witness` has what evidence is made of, where any is kept.
     """
 
     def __init__(
@@ -33,22 +50,28 @@ class Validated:
         proofs: ProofStore | None,
         flights: Flights,
         now: Callable[[], float],
+        *,
+        witness: Witness | None = None,
     ) -> None:
         self._below, self._world, self._proofs, self._flights, self._now = below, world, proofs, flights, now
+        self._witness = witness
 
     async def resolve(self, query: Query) -> Answer:
         """The answer with its verdict; unjudged if the query disables checking."""
         answer = await self._below.resolve(query)
         if query.cd:
             return answer
-        judged = await self._judged(query, answer, self._world(False))
-        if judged.security in (Security.BOGUS, Security.INDETERMINATE) and (other := await self._elsewhere(query, answer)):
-            judged = other
+        case = await self._judged(query, answer, self._world(False))
+        if case.judged.security in _FAILED and (other := await self._elsewhere(query, answer)):
+            case = other
+        judged = case.judged
         if judged.security is Security.SECURE and self._proofs is not None:
             self._proofs.learn(judged, self._now())
+        if self._witness is not None and self._witness.recorder.wants(query.client, judged.security):
+            return await self._on_record(case, self._witness)
         return judged
 
-    async def _elsewhere(self, query: Query, failed: Answer) -> Answer | None:
+    async def _elsewhere(self, query: Query, failed: Answer) -> _Case | None:
         """The same from another upstream, chain and all, if there is one and what it says holds."""
         again = replace(query, avoid=(*query.avoid, failed.upstream))
         try:
@@ -57,19 +80,20 @@ class Validated:
             return None
         if answer.upstream == failed.upstream:
             return None
-        judged = await self._judged(again, answer, self._world(True))
-        return judged if judged.security in (Security.SECURE, Security.INSECURE) else None
+        case = await self._judged(again, answer, self._world(True))
+        return case if case.judged.security in (Security.SECURE, Security.INSECURE) else None
 
-    async def _judged(self, query: Query, answer: Answer, world: World) -> Answer:
-        judging = validate(query.question, answer, world)
-        try:
-            needs = next(judging)
-            while True:
-                needs = judging.send(await self._fetch_all(query, needs))
-        except StopIteration as end:
-            judgement: Judgement = end.value
-        return replace(
-            answer,
+    async def _judged(self, query: Query, given: Answer, world: World) -> _Case:
+        told: dict[Need, Fetched] = {}
+
+        async def fetch(needs: tuple[Need, ...]) -> tuple[Fetched, ...]:
+            fetched = await self._fetch_all(query, needs)
+            told.update(zip(needs, fetched, strict=True))
+            return fetched
+
+        judgement = await _driven(validate(query.question, given, world), fetch)
+        judged = replace(
+            given,
             rcode=judgement.rcode,
             security=judgement.security,
             ede=judgement.ede,
@@ -77,6 +101,39 @@ class Validated:
             answer=judgement.answer,
             authority=judgement.authority,
         )
+        return _Case(query, given, judged, told)
+
+    # Evidence
+
+    async def _on_record(self, case: _Case, witness: Witness) -> Answer:
+        """The verdict with its evidence, or that handed on where no client waits for it.
+
+        It is judged once more, from the anchor down by the messages at hand, so that the record is whole where trust was
+        at hand too. That changes nothing of the answer.
+        """
+        question, judged, client = case.query.question, case.judged, case.query.client
+        world = replace(self._world(False), keys=TrustCache())
+        exchanges: list[Exchange] = []
+        judging = recording(validate(question, case.given, world), exchanges)
+        judgement = await _driven(judging, partial(self._recalled, case, witness))
+        ede = judgement.ede if judgement.security is judged.security else judged.ede
+        judgement = replace(judgement, security=judged.security, ede=ede)
+        evidence = evidence_of(question, case.given, world, judgement, exchanges, client=client)
+        if client is not INTERNAL:
+            return replace(judged, evidence=evidence)
+        witness.recorder.record(evidence)
+        return judged
+
+    async def _recalled(self, case: _Case, witness: Witness, needs: tuple[Need, ...]) -> tuple[Fetched, ...]:
+        """What was told in this case, or before; else what is told now."""
+        now, avoid = self._now(), case.query.avoid
+        found = {need: case.told.get(need) or witness.recall(need, avoid, now) for need in needs}
+        missing = tuple(need for need in needs if found[need] is None)
+        if missing:
+            found |= zip(missing, await self._fetch_all(case.query, missing), strict=True)
+        return tuple(fetched for need in needs if (fetched := found[need]) is not None)
+
+    # Fetching
 
     async def _fetch_all(self, query: Query, needs: tuple[Need, ...]) -> tuple[Fetched, ...]:
         if len(needs) == 1:
@@ -92,6 +149,12 @@ class Validated:
         return tuple(fetched[need] for need in needs)
 
     async def _fetch(self, query: Query, need: Need) -> Fetched:
+        fetched = await self._link(query, need)
+        if self._witness is not None:
+            self._witness.hear(need, query.avoid, fetched, self._now())
+        return fetched
+
+    async def _link(self, query: Query, need: Need) -> Fetched:
         """One link of the chain, shared with every other question that needs it now; none is asked for that is denied at hand.
 
         Nothing at hand is relied on in a second try: the first may have failed by it.
@@ -104,3 +167,14 @@ class Validated:
             return await self._flights.join(("link", question, query.avoid), partial(self._below.resolve, asked))
         except ResolveError as error:
             return error
+
+
+async def _driven(judging: Asking[Judgement], fetch: Callable[[tuple[Need, ...]], Awaitable[tuple[Fetched, ...]]]) -> Judgement:
+    """The judgement, once it has been told all that it needs."""
+    try:
+        needs = next(judging)
+        while True:
+            needs = judging.send(await fetch(needs))
+    except StopIteration as end:
+        judgement: Judgement = end.value
+        return judgement
