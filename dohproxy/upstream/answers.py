@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dohproxy.errors import MalformedMessage, UpstreamFailed
-from dohproxy.model import Answer, Ede, Transport
-from dohproxy.wire.constants import OPTION_EDE, TC
-from dohproxy.wire.message import Message, parse_message_untrusted
+from dohproxy.model import Answer, Ede, Name, Transport
+from dohproxy.wire.constants import OPTION_EDE, OPTION_REPORT_CHANNEL, TC
+from dohproxy.wire.message import Edns, parse_message_untrusted
+from dohproxy.wire.names import ROOT
+from dohproxy.wire.rdata import read_name
 
 
 def answer_from(reply: bytes, upstream: str, transport: Transport, born: float) -> Answer:
@@ -19,22 +21,35 @@ def answer_from(reply: bytes, upstream: str, transport: Transport, born: float) 
         raise UpstreamFailed(f"a malformed answer ({error})") from error
     if message.flags & TC:
         raise UpstreamFailed("a truncated answer")
+    edns = message.edns if message.edns is not None and message.edns.options else None
     return Answer(
         rcode=message.rcode,
         answer=message.answer,
         authority=message.authority,
-        ede=_extended_errors(message) if message.edns is not None else (),
+        ede=_extended_errors(edns) if edns is not None else (),
+        agent=_agent(edns) if edns is not None else b"",
         born=born,
         upstream=upstream,
         transport=transport,
     )
 
 
-def _extended_errors(message: Message) -> tuple[Ede, ...]:
+def _extended_errors(edns: Edns) -> tuple[Ede, ...]:
     """Those that the reply carries (RFC 8914 2); one too short to have a code is left out."""
-    options = message.edns.options if message.edns is not None else ()
     return tuple(
         Ede(int.from_bytes(value[:2]), value[2:].decode("utf-8", "replace").rstrip("\0"))
-        for code, value in options
+        for code, value in edns.options
         if code == OPTION_EDE and len(value) >= 2
     )
+
+
+def _agent(edns: Edns) -> Name:
+    """Whom to report errors to (RFC 9567 5); b"" where that is nobody, or is not one uncompressed name and nothing else."""
+    for code, value in edns.options:
+        if code == OPTION_REPORT_CHANNEL:
+            try:
+                name, end = read_name(value, 0)
+            except (MalformedMessage, IndexError):
+                return b""
+            return name.lower() if end == len(value) and name != ROOT else b""
+    return b""
