@@ -39,6 +39,7 @@ from dohproxy.resolve.following import Following
 from dohproxy.resolve.local import Local
 from dohproxy.resolve.policed import Policed
 from dohproxy.resolve.redirections import Redirections
+from dohproxy.resolve.reporting import Reporting
 from dohproxy.resolve.routed import Routed
 from dohproxy.resolve.selected import Group
 from dohproxy.resolve.sentinel import Sentinel
@@ -47,6 +48,7 @@ from dohproxy.resolve.state_file import StateFile
 from dohproxy.resolve.trusted import Trusted
 from dohproxy.resolve.upkeep import Upkeep
 from dohproxy.resolve.validated import Validated
+from dohproxy.resolve.witness import Recorder, Witness
 from dohproxy.upstream.doh import Doh
 from dohproxy.upstream.dot import Dot
 from dohproxy.upstream.plain import Tcp, Udp
@@ -125,12 +127,19 @@ def limits_of(dnssec: Dnssec) -> Limits:
 class Core:
     """The stages that know no client: caches, validation, upstreams. `stage` answers while `run` does."""
 
-    def __init__(self, meaning: Meaning, clock: Clock, forget: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        meaning: Meaning,
+        clock: Clock,
+        forget: Callable[[], None] = lambda: None,
+        recorder: Recorder | None = None,
+    ) -> None:
         """Opens nothing; raises ConfigError for what cannot be used, such as a CA file without certificates.
 
-        `forget` is called when what clients were told rests on anchors that are none any more.
+        `forget` is called when what clients were told rests on anchors that are none any more; `recorder` keeps evidence.
         """
         self.meaning = meaning
+        self._recorder = recorder
         self._clock, self._forget = clock, forget
         self._wall, self._now = wall_clock(meaning.dnssec), clock.now
         self._flights = Flights()
@@ -173,6 +182,8 @@ class Core:
             now=self._now,
             wall=self._wall,
         )
+        if meaning.validates and meaning.dnssec.report_errors:
+            stage = Reporting(stage, self._flights, timeout=meaning.forwarding.timeout, now=self._now)
         if self.upkeep is None or not meaning.dnssec.root_key_sentinel:
             return stage
         return Sentinel(stage, partial(_root_tags, self.upkeep.trusted))
@@ -194,7 +205,8 @@ class Core:
             wall=self._wall,
             timeout=meaning.forwarding.timeout,
         )
-        stage: Stage = self._validator(below, lambda: trusted.anchors, keys, stores.proofs)
+        witness = Witness(self._recorder) if self._recorder is not None else None
+        stage: Stage = self._validator(below, lambda: trusted.anchors, keys, stores.proofs, witness)
         boot = self._boot_clock(stage, meaning.dnssec.boot_clock) if meaning.dnssec.boot_clock else None
         signal = partial(signal_daily, Routed(self._groups, self._now), trusted, meaning.forwarding.timeout)
         self.upkeep = Upkeep(trusted, following, excepted, boot, signal if meaning.dnssec.signal_anchors else None)
@@ -217,7 +229,12 @@ class Core:
         return boot_clock.BootClock(below, unvalidated, settings, is_set=is_synchronised, age=self._clock.age)
 
     def _validator(
-        self, below: Stage, anchors: Callable[[], AnchorSet], keys: TrustCache, proofs: ProofStore | None
+        self,
+        below: Stage,
+        anchors: Callable[[], AnchorSet],
+        keys: TrustCache,
+        proofs: ProofStore | None,
+        witness: Witness | None = None,
     ) -> Validated:
         """Validation by these anchors and what is known of keys."""
         limits = limits_of(self.meaning.dnssec)
@@ -225,7 +242,7 @@ class Core:
         def world(fresh: bool) -> World:
             return World(anchors(), keys, limits, self._now(), self._wall(), Budget(), fresh)
 
-        return Validated(below, world, proofs, self._flights, self._now)
+        return Validated(below, world, proofs, self._flights, self._now, witness=witness)
 
     async def keep(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do the upkeep until cancelled: only of the core that serves, for there is one state file."""
@@ -270,11 +287,19 @@ class Pipeline:
 class Service:
     """Everything behind the listeners: `front` answers while `run` does, through any number of reloads."""
 
-    def __init__(self, settings: Settings, observers: Sequence[Observer], *, tell_hits: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observers: Sequence[Observer],
+        *,
+        tell_hits: bool = False,
+        recorder: Recorder | None = None,
+    ) -> None:
         """Opens nothing; raises ConfigError."""
         self._nursery: trio.Nursery | None = None
         self._clock = Clock()
-        self._core, self._timeout = Core(Meaning.of(settings), self._clock, self._forget), settings.forwarding.timeout
+        self._make = partial(Core, clock=self._clock, forget=self._forget, recorder=recorder)
+        self._core, self._timeout = self._make(Meaning.of(settings)), settings.forwarding.timeout
         self._ends: trio.CancelScope | None = None
         self._keeps: trio.CancelScope | None = None
         self.front = Front(_generation(settings, self._core, self._clock), observers, self._clock, tell_hits)
@@ -298,7 +323,7 @@ class Service:
         """
         if self._nursery is None:
             raise NotReady("the service does not run")
-        build = partial(_rebuilt, settings, self._core, self._clock, self._forget)
+        build = partial(_rebuilt, settings, self._core, self._clock, self._make)
         core, generation = await trio.to_thread.run_sync(build, abandon_on_cancel=True)
         if core is not self._core:
             ends = await self._nursery.start(_run_until_replaced, core.run)
@@ -322,10 +347,10 @@ def _generation(settings: Settings, core: Core, clock: Clock) -> Generation:
     )
 
 
-def _rebuilt(settings: Settings, running: Core, clock: Clock, forget: Callable[[], None]) -> tuple[Core, Generation]:
+def _rebuilt(settings: Settings, running: Core, clock: Clock, make: Callable[[Meaning], Core]) -> tuple[Core, Generation]:
     """The core for these settings, the one that runs if it would be the same, and what stands on it."""
     meaning = Meaning.of(settings)
-    core = running if running.meaning == meaning else Core(meaning, clock, forget)
+    core = running if running.meaning == meaning else make(meaning)
     return core, _generation(settings, core, clock)
 
 
@@ -343,17 +368,17 @@ async def _end_later(scope: trio.CancelScope | None, seconds: float) -> None:
         scope.cancel()
 
 
-def rehearsed(settings: Settings) -> tuple[Core, Pipeline]:
+def rehearsed(settings: Settings, recorder: Recorder | None = None) -> tuple[Core, Pipeline]:
     """All that a service with these settings is made of, opened for nobody; raises ConfigError."""
     clock = Clock()
-    core = Core(Meaning.of(settings), clock)
+    core = Core(Meaning.of(settings), clock, recorder=recorder)
     return core, Pipeline(settings, core, clock)
 
 
 @asynccontextmanager
-async def resolver(settings: Settings) -> AsyncIterator[Pipeline]:
+async def resolver(settings: Settings, recorder: Recorder | None = None) -> AsyncIterator[Pipeline]:
     """The stages alone, for a question or two from the command line; raises ConfigError."""
-    core, pipeline = rehearsed(settings)
+    core, pipeline = rehearsed(settings, recorder)
     async with trio.open_nursery() as nursery:
         await nursery.start(core.run)
         yield pipeline

@@ -22,6 +22,7 @@ from dohproxy.listen.tcp import ConnectionTable, TcpListener
 from dohproxy.listen.udp import UdpListener
 from dohproxy.telemetry import logs
 from dohproxy.telemetry.counters import Counters
+from dohproxy.telemetry.evidence import EvidenceLog
 from dohproxy.telemetry.querylog import QueryLog
 from dohproxy.telemetry.sink import LineSink
 
@@ -87,7 +88,8 @@ class Worker:
         self._stopping = False
         self._serving = trio.CancelScope()
         """Around the listeners and the service, whose flights end with it alone: its deadline is set at the word to stop."""
-        self._service = Service(settings, self._observers(), tell_hits=settings.log.queries)
+        self._evidence = EvidenceLog(settings, self._counters)
+        self._service = Service(settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence)
         self._listeners = self._make_listeners(self._service)
 
     async def run(self) -> None:
@@ -104,10 +106,11 @@ class Worker:
                     nursery.cancel_scope.cancel()
             if self._serving.cancelled_caught:
                 log.warning("not every query under way could be answered in time")
+        self._evidence.close()
         log.info("stopped: %s", self._counters.summary())
 
     def _observers(self) -> list[Observer]:
-        observers: list[Observer] = [self._counters]
+        observers: list[Observer] = [self._counters, self._evidence]
         if self._settings.log.queries:
             observers.append(QueryLog(self._settings.log, self._sink))
         return observers
@@ -167,6 +170,7 @@ class Worker:
         except (DohproxyError, OSError) as error:
             log.error("not reloaded: %s; serving by the configuration from before", error)
         else:
+            self._evidence.use(settings)
             self._warn(settings)
             log.info("reloaded")
 

@@ -51,6 +51,7 @@ def assemble(written: document.Document, base: Path, report: Report) -> Settings
         ),
         log=settings.Log(**_fields(written.log)),
         workers=settings.Workers(**_fields(written.workers)),
+        evidence=_evidence(written, files, report),
         file=report.file,
     )
 
@@ -105,10 +106,24 @@ def _dnssec(written: document.Dnssec, files: Files, report: Report) -> settings.
         signature_skew_max=written.signature_skew_max,
         sha1=written.sha1,
         rfc5011_state=None if state is None else files.writable(state, (*written.at, "rfc5011_state")),
+        report_errors=written.report_errors,
         boot_clock=None if boot is None else settings.BootClock(boot.names, boot.max_seconds),
         root_key_sentinel=written.root_key_sentinel,
         signal_anchors=written.signal_anchors,
     )
+
+
+def _evidence(written: document.Document, files: Files, report: Report) -> settings.Evidence:
+    """Where verdicts are written down; a level without a file is a mistake wherever it stands."""
+    table = written.evidence
+    if table.file is None:
+        if table.write != "off":
+            report.problem((*table.at, "write"), "there is no file to write to", allowed='file = "evidence.jsonl" beside it')
+        for group in written.policy.group:
+            if group.evidence not in (None, "off"):
+                report.problem((*group.at, "evidence"), "there is no file to write to", allowed="[evidence] file")
+        return settings.Evidence(max_size=table.max_size)
+    return settings.Evidence(files.writable(table.file, (*table.at, "file")), table.write, table.max_size)
 
 
 def _seconds(moment: datetime | None) -> int | None:

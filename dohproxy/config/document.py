@@ -43,7 +43,10 @@ ModeText = Annotated[Mode, Text(Mode, ", ".join(mode.value for mode in Mode), tu
 ListAction = Annotated[Action, Text(texts.action, ", ".join(_LIST_ACTIONS), _LIST_ACTIONS)]
 DenyAction = Annotated[Action, Text(texts.action, ", ".join(_BLOCKING), _BLOCKING)]
 
+EvidenceLevel = Literal["off", "failures", "all"]
+
 _LISTEN, _FORWARDING, _DNSSEC = settings.Listen(), settings.Forwarding(), settings.Dnssec()
+_EVIDENCE = settings.Evidence()
 _CACHE, _LOG, _WORKERS = settings.Cache(), settings.Log(), settings.Workers()
 
 
@@ -125,6 +128,7 @@ class Dnssec(Table, frozen=True, kw_only=True):
     signature_skew_max: WholeSeconds = _DNSSEC.signature_skew_max
     sha1: bool = _DNSSEC.sha1
     rfc5011_state: str | None = None
+    report_errors: bool = _DNSSEC.report_errors
     boot_clock: BootClock | None = None
     root_key_sentinel: bool = _DNSSEC.root_key_sentinel
     signal_anchors: bool = _DNSSEC.signal_anchors
@@ -164,6 +168,7 @@ class PolicyGroup(Table, frozen=True, kw_only=True):
     rebinding: bool = True
     rebinding_allow: tuple[Placed[RuleText], ...] = ()
     deny_addresses: tuple[NetworkText, ...] = ()
+    evidence: EvidenceLevel | None = None
 
 
 class Policy(Table, frozen=True, kw_only=True):
@@ -204,6 +209,14 @@ class Log(Table, frozen=True, kw_only=True):
     clients: Literal["full", "short", "none"] = "full"
 
 
+class Evidence(Table, frozen=True, kw_only=True):
+    """`[evidence]`."""
+
+    file: str | None = None
+    write: EvidenceLevel = "off"
+    max_size: Octets = _EVIDENCE.max_size
+
+
 class Workers(Table, frozen=True, kw_only=True):
     """`[workers]`."""
 
@@ -223,4 +236,5 @@ class Document(Table, frozen=True, kw_only=True):
     cache: Cache = Cache()
     local: Local = Local(at=("local",))
     log: Log = Log()
+    evidence: Evidence = Evidence(at=("evidence",))
     workers: Workers = Workers()

@@ -29,6 +29,7 @@ def warn(written: document.Document, settings: Settings, report: Report) -> None
     _lists(written, settings, report)
     _groups(written, report)
     _access(written, settings, report)
+    _evidence(settings, report)
 
 
 def _anchors(written: document.Document, settings: Settings, report: Report) -> None:
@@ -83,3 +84,9 @@ def _access(written: document.Document, settings: Settings, report: Report) -> N
     for network in written.access.allow or ():
         if network.value.prefixlen == 0:
             report.warning(network.at, f"{network.value} is everyone: an open resolver is used to attack others (RFC 5358)")
+
+
+def _evidence(settings: Settings, report: Report) -> None:
+    levels = {group.evidence or settings.evidence.write for group in settings.policy.groups}
+    if settings.evidence.file is not None and levels == {"off"}:
+        report.warning(("evidence", "file"), 'nothing is written to it: write is "off", here and in every group')

@@ -79,6 +79,7 @@ def _group(written: document.PolicyGroup, lists: tuple[document.PolicyList, ...]
         rebinding_allow=_rules(written.rebinding_allow, report),
         deny_addresses=written.deny_addresses,
         place=report.place(written.at),
+        evidence=written.evidence,
     )
 
 

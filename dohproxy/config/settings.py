@@ -144,6 +144,8 @@ class Dnssec(Struct, frozen=True):
     sha1: bool = True
     """Whether algorithms 5 and 7 are verified; otherwise they count as unsupported."""
     rfc5011_state: Path | None = None
+    report_errors: bool = False
+    """Whether zones that ask for it are told of their errors (RFC 9567)."""
     boot_clock: BootClock | None = None
     root_key_sentinel: bool = True
     """RFC 8509."""
@@ -199,6 +201,8 @@ class PolicyGroup(Struct, frozen=True):
     deny_addresses: tuple[Network, ...] = ()
     """Answers with an address in one of these are blocked."""
     place: Place = Place()
+    evidence: str | None = None
+    """None: as `Evidence.write`."""
 
 
 class Policy(Struct, frozen=True):
@@ -253,6 +257,16 @@ class Log(Struct, frozen=True):
     """full | short (the last octet, or all but the /48, cleared) | none"""
 
 
+class Evidence(Struct, frozen=True):
+    """Where and when verdicts are written down."""
+
+    file: Path | None = None
+    write: str = "off"
+    """off | failures | all: what is written for groups that do not say"""
+    max_size: int = 64 << 20
+    """Octets of the file at which another is begun."""
+
+
 class Workers(Struct, frozen=True):
     """How many processes serve."""
 
@@ -273,6 +287,7 @@ class Settings(Struct, frozen=True):
     local: Local
     log: Log
     workers: Workers
+    evidence: Evidence = Evidence()
     file: str = ""
     """Where it was read; "" is the built-in default."""
     warnings: tuple[Problem, ...] = ()

@@ -34,6 +34,13 @@ def shortened(address: str) -> str:
     return str(ip_network((host, kept), strict=False).network_address)
 
 
+def told_address(address: str, clients: str) -> str:
+    """As much of a client's address as `log.clients` lets be told."""
+    if clients == "full":
+        return address
+    return shortened(address) if clients == "short" else ""
+
+
 class QueryLog:
     """An observer that writes a line for every query."""
 
@@ -44,12 +51,7 @@ class QueryLog:
 
     def observe(self, outcome: Outcome) -> None:
         """Write the line."""
-        self._sink.put(self._line(fields_of(outcome, self._address(outcome.client.address))))
-
-    def _address(self, address: str) -> str:
-        if self._clients == "full":
-            return address
-        return shortened(address) if self._clients == "short" else ""
+        self._sink.put(self._line(fields_of(outcome, told_address(outcome.client.address, self._clients))))
 
     @staticmethod
     def _json(fields: dict[str, Any]) -> bytes:

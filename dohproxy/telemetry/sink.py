@@ -15,10 +15,10 @@ class LineSink:
     non-blocking.
     """
 
-    def __init__(self, fd: int, tell_loss: Callable[[int], bytes], limit: int = 10_000) -> None:
+    def __init__(self, fd: int, tell_loss: Callable[[int], bytes], limit: int = 10_000, batch: int = 256) -> None:
         self._fd = fd
         self._tell_loss = tell_loss
-        self._limit = limit
+        self._limit, self._batch = limit, batch
         self._waiting: deque[bytes] = deque()
         self._wake = threading.Event()
         self._closing = False
@@ -35,7 +35,7 @@ class LineSink:
     def put(self, line: bytes) -> None:
         """Take a line, which ends in a newline. Never blocks; safe from any thread."""
         if len(self._waiting) >= self._limit:
-            self.lost += 1
+            self._lose(1)
             return
         self._waiting.append(line)
         if not self._wake.is_set():
@@ -56,12 +56,15 @@ class LineSink:
 
     def _write_waiting(self) -> None:
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), 256))]
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch))]
             if not self._write(b"".join(batch)):
-                self.lost += len(batch)
+                self._lose(len(batch))
             elif self.lost > self._told:
                 told, self._told = self._told, self.lost
                 self._write(self._tell_loss(self.lost - told))
+
+    def _lose(self, lines: int) -> None:
+        self.lost += lines
 
     def _write(self, octets: bytes) -> bool:
         try:
