@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dohproxy.cli.options import config_option, read_client, read_question, read_settings, refuse
+from dohproxy.cli.options import BAD_CONFIGURATION, config_option, read_client, read_question, read_settings, refuse
 
 if TYPE_CHECKING:
     from dohproxy.cli.render import Found
     from dohproxy.config.settings import Settings
-    from dohproxy.model import Answer, Question
+    from dohproxy.model import Answer, Client, Question, Security, Testimony
 
 
 @click.command("query")
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 @click.option("--client", metavar="ADDRESS", default="127.0.0.1", callback=read_client, help="On whose behalf [127.0.0.1].")
 @click.option("--cd", is_flag=True, help="Checking disabled: without validation.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--evidence", metavar="FILE", type=click.Path(path_type=Path), help="Add the verdict's evidence to FILE.")
 @config_option
-def command(*, name: str, rdtype: str, client: str, cd: bool, as_json: bool, config: Path | None) -> None:
+def command(
+    *, name: str, rdtype: str, client: str, cd: bool, as_json: bool, evidence: Path | None, config: Path | None
+) -> None:
     """Resolve NAME and TYPE once, as the proxy would, and show the answer, the verdict and how they came about.
 
     Ends with status 1 if there is no answer but SERVFAIL.
@@ -38,17 +41,51 @@ def command(*, name: str, rdtype: str, client: str, cd: bool, as_json: bool, con
 
     question, settings = read_question(name, rdtype), read_settings(config)
     try:
-        found = trio.run(partial(_ask, settings, question, client, cd))
+        found = trio.run(partial(_ask, settings, question, client, cd, evidence is not None))
     except DohproxyError as error:
         refuse(error)
     if as_json:
         click.echo(msgspec.json.encode(render.record_of(found)).decode())
     else:
         click.echo("\n".join(render.lines_of(found)))
+    if evidence is not None:
+        _keep(evidence, found, settings)
     sys.exit(1 if found.rcode == SERVFAIL else 0)
 
 
-async def _ask(settings: Settings, question: Question, client: str, cd: bool) -> Found:
+class _Recorder:
+    """Wants the evidence of every verdict, which the answer then carries."""
+
+    active = True
+
+    def wants(self, client: Client, security: Security) -> bool:  # noqa: ARG002 -- all of them
+        return True
+
+    def record(self, testimony: Testimony) -> None:
+        """Leave what was not asked for to itself."""
+
+
+def _keep(file: Path, found: Found, settings: Settings) -> None:
+    """Add the record of this verdict to the file; ends the program with status 2 if that cannot be."""
+    import time  # noqa: PLC0415
+
+    from dohproxy.telemetry.querylog import told_address  # noqa: PLC0415
+
+    outcome = found.outcome
+    if outcome.evidence is None:
+        click.echo("no verdict was made, and so there is no evidence of it", err=True)
+        return
+    address = told_address(found.client, settings.log.clients)
+    verdict = getattr(outcome, "verdict", None)
+    try:
+        with file.open("ab") as stream:
+            stream.write(outcome.evidence.written(time.time(), address, verdict))
+    except OSError as error:
+        click.echo(f"{file} cannot be written to: {error.strerror}", err=True)
+        sys.exit(BAD_CONFIGURATION)
+
+
+async def _ask(settings: Settings, question: Question, client: str, cd: bool, record: bool = False) -> Found:
     import trio  # noqa: PLC0415
 
     from dohproxy import build  # noqa: PLC0415
@@ -56,7 +93,7 @@ async def _ask(settings: Settings, question: Question, client: str, cd: bool) ->
     from dohproxy.errors import ResolveError  # noqa: PLC0415
     from dohproxy.model import Client, Query, Transport  # noqa: PLC0415
 
-    async with build.resolver(settings) as pipeline:
+    async with build.resolver(settings, _Recorder() if record else None) as pipeline:
         asker = Client(client, Transport.INTERNAL, pipeline.engine.group_of(client).name)
         started = trio.current_time()
         outcome: Answer | ResolveError
