@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 UNSYNCHRONISED, ERROR = 0x40, 5
 """STA_UNSYNC among the status bits, and the state TIME_ERROR."""
@@ -37,6 +40,7 @@ def is_synchronised(ask: Callable[[], tuple[int, int]] = adjtimex) -> bool:
     """Whether somebody keeps the clock. Where the kernel does not tell, its clock is no excuse, and so True."""
     try:
         state, status = ask()
-    except (OSError, AttributeError):  # forbidden, or no such call on this system
+    except (OSError, AttributeError) as error:  # forbidden, or no such call on this system
+        log.warning("the kernel does not tell whether its clock is synchronised, which counts as if it was: %s", error)
         return True
     return state != ERROR and not status & UNSYNCHRONISED

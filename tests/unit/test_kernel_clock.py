@@ -12,11 +12,12 @@ def test_the_clock_is_kept_if_neither_state_nor_status_says_otherwise(state, sta
 
 
 @pytest.mark.parametrize("error", [PermissionError(1, "Operation not permitted"), AttributeError("adjtimex")])
-def test_a_kernel_that_does_not_tell_is_no_excuse(error):
+def test_a_kernel_that_does_not_tell_is_no_excuse_and_that_is_said(error, caplog):
     def ask():
         raise error
 
     assert is_synchronised(ask)
+    assert "does not tell" in caplog.text
 
 
 def test_the_kernel_answers():

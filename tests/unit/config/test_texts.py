@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from dohproxy.config import texts
-from dohproxy.config.settings import Endpoint
+from dohproxy.config.settings import Endpoint, NamePattern
 from dohproxy.model import Action
 from dohproxy.wire import names
 
@@ -153,3 +153,21 @@ def test_dnskey_anchors() -> None:
 def test_no_anchors(text: str) -> None:
     with pytest.raises(ValueError, match="record"):
         texts.trust_anchor(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "itself", "below"),
+    [
+        ("Time.Example", "time.example.", True, False),
+        ("*.pool.ntp.org.", "pool.ntp.org.", False, True),
+        (".example", "example.", True, True),
+    ],
+)
+def test_name_patterns(text: str, name: str, itself: bool, below: bool) -> None:
+    assert texts.name_pattern(text) == NamePattern(names.from_text(name), itself, below)
+
+
+@pytest.mark.parametrize("text", ["*", ".", "*.", "", "a.*.b", "*.*.b", "a..b"])
+def test_no_name_patterns(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not one name|label"):
+        texts.name_pattern(text)

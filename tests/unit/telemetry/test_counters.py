@@ -1,3 +1,4 @@
+from dohproxy.dnssec.reasons import CLOCK_NOT_SET
 from dohproxy.model import Action, Client, Ede, Outcome, Question, Rule, Security, Source, Transport, Verdict
 from dohproxy.telemetry.counters import Counters
 
@@ -52,6 +53,17 @@ def test_snapshot_does_not_change_any_more():
     counters.observe(outcome())
     counters.rcodes[3] += 1
     assert (taken["hits"], taken["rcodes"], taken["security"]) == (2, {3: 1}, {})
+
+
+def test_what_was_let_through_unvalidated_is_counted_by_why():
+    counters = Counters()
+    by_name = Ede(0, "negative trust anchor broken.example.: they know")
+    counters.observe(outcome(security=Security.INSECURE, ede=(by_name,)))
+    counters.observe(outcome(2, security=Security.INSECURE, source=None, ede=(Ede(0, "insecure"), by_name)))
+    counters.observe(outcome(security=Security.INSECURE, ede=(Ede(0, CLOCK_NOT_SET),)))
+    counters.observe(outcome(security=Security.INSECURE, ede=(Ede(2, "unsupported"),)))
+    counters.observe(outcome(security=Security.UNCHECKED, ede=(by_name,)))  # perhaps of an upstream's making
+    assert counters.unvalidated == {"negative trust anchor broken.example.": 2, "boot clock": 1}
 
 
 def test_summary_is_one_line_without_zeros():
