@@ -18,19 +18,22 @@ from dohproxy.core.pure import Counts, Groups, Miss, Recall, Tell
 from dohproxy.model import Transport
 
 
-def _chosen(wish: str) -> tuple[str, ModuleType]:
-    if wish in ("", "compiled"):
-        try:
-            from dohproxy.core import _compiled  # noqa: PLC0415 -- it may not be there
+def _chosen(wish: str) -> ModuleType | None:
+    """The compiled core, if it is wanted and there."""
+    if wish not in ("", "compiled"):
+        return None
+    try:
+        from dohproxy.core import _compiled  # noqa: PLC0415 -- it may not be there
+    except ImportError:
+        if wish:
+            raise
+        return None
+    return _compiled
 
-            return "compiled", _compiled
-        except ImportError:
-            if wish:
-                raise
-    return ("off" if wish == "off" else "pure"), pure
 
-
-KIND, _implementation = _chosen(environ.get("DOHPROXY_CORE", ""))
+_wish = environ.get("DOHPROXY_CORE", "")
+_compiled = _chosen(_wish)
+KIND = "off" if _wish == "off" else "pure" if _compiled is None else "compiled"
 """Which core there is: compiled | pure | off"""
 
 
@@ -59,13 +62,12 @@ class Datagrams(Protocol):
 
 def recaller(now: Callable[[], float], tell: Tell | None = None) -> Recaller:
     """What replays finished replies."""
-    made: Recaller = _implementation.Recaller(now, tell)
+    made: Recaller = (_compiled or pure).Recaller(now, tell)
     return made
 
 
 def datagrams(sock: socket.socket, recall: Recall, counts: Counts, wildcard: bool) -> Datagrams:
-    """What takes the datagrams of a socket and answers what `recall` knows."""
-    if KIND == "compiled" and isinstance(recall, _implementation.Recaller):
-        made: Datagrams = _implementation.Datagrams(sock, recall, counts, wildcard)
-        return made
-    return pure.Datagrams(sock, recall, counts, wildcard)
+    """What takes the datagrams of a socket, and answers what `recall` knows."""
+    kind = _compiled if _compiled is not None and isinstance(recall, _compiled.Recaller) else pure
+    made: Datagrams = kind.Datagrams(sock, recall, counts, wildcard)
+    return made

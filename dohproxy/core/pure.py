@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import lru_cache
+from struct import Struct
 from typing import Final, Protocol
 
 from dohproxy.core.finished import HEAD, SECURITIES, Finished
 from dohproxy.core.mmsg import SLOT, Address, Batch
 from dohproxy.core.pktinfo import Ancillary
 from dohproxy.model import Transport
-from dohproxy.wire.constants import HEADER_SIZE, MAX_MESSAGE
+from dohproxy.wire.constants import HEADER_SIZE, MAX_MESSAGE, TC
 from dohproxy.wire.peek import peek_untrusted
 from dohproxy.wire.reply import shortened
 
@@ -82,17 +84,14 @@ class Recaller:
             now = self.now()
         if now >= until:
             return None
-        start = HEAD.size + 2 * count
-        body = packed[start:]
-        if count and (age := int(now - born)) > 0:
-            body = _aged(body, memoryview(packed)[HEAD.size : start].cast("H"), age)
-        reply = b"".join((wire[:2], body[2:HEADER_SIZE], wire[HEADER_SIZE:name_end], body[name_end:]))
         if transport is not _UDP:
             limit = MAX_MESSAGE
         elif limit > self._payload_size:
             limit = self._payload_size
-        if len(reply) > limit:
-            reply = shortened(reply, name_end - HEADER_SIZE, opt_at, limit)
+        age = int(now - born)
+        if len(packed) - HEAD.size - 2 * count > limit:
+            packed, count = _shortened(packed, count, name_end - HEADER_SIZE, opt_at, limit)
+        reply = _written(packed, count, wire, name_end, max(0, age))
         if self._tell is None:
             self.secured[security] += 1
         else:
@@ -104,19 +103,38 @@ def _nothing(key: bytes) -> None:
     """What is found before there is anything."""
 
 
-def _aged(wire: bytes, offsets: memoryview, age: int) -> bytes:
-    out = bytearray(wire)
-    for at in offsets:
-        ttl = int.from_bytes(wire[at : at + 4]) - age
-        out[at : at + 4] = ttl.to_bytes(4) if ttl > 0 else b"\0\0\0\0"
-    return bytes(out)
+def _written(packed: bytes, count: int, wire: bytes, name_end: int, age: int) -> bytes:
+    """The message with the asker's ID and case, its TTLs less so many seconds."""
+    start = HEAD.size + 2 * count
+    parts = [wire[:2], packed[start + 2 : start + HEADER_SIZE], wire[HEADER_SIZE:name_end]]
+    copied = start + name_end
+    for offset in _offsets(count)(packed, HEAD.size):
+        at = start + offset
+        ttl = int.from_bytes(packed[at : at + 4]) - age
+        parts += packed[copied:at], ttl.to_bytes(4) if ttl > 0 else b"\0\0\0\0"
+        copied = at + 4
+    parts.append(packed[copied:])
+    return b"".join(parts)
+
+
+@lru_cache
+def _offsets(count: int) -> Callable[[bytes, int], tuple[int, ...]]:
+    return Struct(f"={count}H").unpack_from
+
+
+def _shortened(packed: bytes, count: int, name_size: int, opt_at: int, limit: int) -> tuple[bytes, int]:
+    """The same with a message within the limit, and how many TTLs are left."""
+    start = HEAD.size + 2 * count
+    message = shortened(packed[start:], name_size, opt_at, limit)
+    truncated = message[2] << 8 & TC
+    return (packed[: HEAD.size] + message, 0) if truncated else (packed[:start] + message, count)
 
 
 class Datagrams:
     """The datagrams of one socket, which is non-blocking; `wildcard` if it has more than one address."""
 
     def __init__(self, sock: socket.socket, recall: Recall, counts: Counts, wildcard: bool) -> None:
-        self._recall, self._counts = recall, counts
+        self._now, self._recall, self._counts = recall.now, recall.__call__, counts  # a bound method is called quicker
         self._family, self._batch = sock.family, Batch(sock, wildcard)
         self._hosts: dict[bytes, str] = {}
 
@@ -130,7 +148,7 @@ class Datagrams:
         except OSError:
             counts.receive_errors += 1
             return []
-        now, hosts = recall.now(), self._hosts
+        now, hosts = self._now(), self._hosts
         misses, replies = list[Miss](), list[tuple[int, bytes]]()
         for i, (wire, client) in enumerate(zip(queries, clients, strict=True)):
             host = hosts.get(client) or self._host(client)

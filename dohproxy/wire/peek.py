@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 from dohproxy.model import Question
-from dohproxy.wire.constants import HEADER_SIZE, MIN_PAYLOAD
+from dohproxy.wire.constants import DO, HEADER_SIZE, MIN_PAYLOAD, OPT
 
 _ONE_QUESTION = b"\0\1\0\0\0\0"
-_OPT_TYPE = b"\0\0\x29"
 _OPT_SIZE = 11
+_OPT = Struct("!BHHxBHH").unpack_from
 
 
 def key_of(question: Question, shape: int) -> bytes | None:
@@ -26,39 +28,46 @@ def peek_untrusted(wire: bytes) -> tuple[bytes, int, int] | None:
     None for what needs a closer look: then the query is parsed. Whatever is answered here is well-formed, apart from its
     name; a malformed name makes a key that `key_of` never makes, since that ends at its only zero octet.
     """
-    if wire[4:10] != _ONE_QUESTION or wire[2] & 0xF8:
+    head = wire[2:HEADER_SIZE]
+    shape = _shapes.get(head) or _shape(head)
+    if shape is None:
         return None
     name_end = wire.find(0, HEADER_SIZE) + 1
     end = name_end + 4
-    size = len(wire)
-    flags = wire[3]
-    shape = (wire[2] & 1) << 4 | (flags & 0x10) >> 4 | (flags & 0x20) >> 2
     limit = MIN_PAYLOAD
-    if wire[11]:
-        opt = _peek_opt(wire, end, size)
+    if head[-1]:
+        opt = _peek_opt(wire, end)
         if opt is None:
             return None
-        shape |= opt[0]
-        limit = opt[1]
-    elif wire[10] or end != size:
+        shape, limit = bytes((shape[0] | opt[0],)), opt[1]
+    elif end != len(wire):
         return None
-    return wire[HEADER_SIZE:name_end].lower() + wire[name_end:end] + bytes((shape,)), name_end, limit
+    return wire[HEADER_SIZE:name_end].lower() + wire[name_end:end] + shape, name_end, limit
 
 
-def _peek_opt(wire: bytes, at: int, size: int) -> tuple[int, int] | None:
+_shapes: dict[bytes, bytes] = {}
+"""By flags and counts, of those that a plain query may have: there are 4096."""
+
+
+def _shape(head: bytes) -> bytes | None:
+    """What flags and counts contribute to the shape; None if this is not a plain query's header."""
+    if len(head) < 10 or head[0] & 0xF8 or head[2:8] != _ONE_QUESTION or head[8] or head[9] > 1:
+        return None
+    shape = _shapes[head] = bytes(((head[0] & 1) << 4 | (head[1] & 0x10) >> 4 | (head[1] & 0x20) >> 2,))
+    return shape
+
+
+def _peek_opt(wire: bytes, at: int) -> tuple[int, int] | None:
     """The shape bits and the payload limit of an OPT record that is the only additional one and ends the message."""
-    if wire[10:12] != b"\0\1" or size < at + _OPT_SIZE or wire[at : at + 3] != _OPT_TYPE or wire[at + 6]:
+    size = len(wire)
+    if size < at + _OPT_SIZE:
         return None
-    end = at + _OPT_SIZE + (wire[at + 9] << 8 | wire[at + 10])
-    if end != size:
-        return None
-    limit = wire[at + 3] << 8 | wire[at + 4]
-    do = wire[at + 7] & 0x80
+    root, rdtype, limit, version, flags, length = _OPT(wire, at)
     at += _OPT_SIZE
-    while at < end:  # options change nothing in a reply, but must be well-formed
-        if end - at < 4:
-            return None
-        at += 4 + (wire[at + 2] << 8 | wire[at + 3])
-    if at != end:
+    if root or rdtype != OPT or version or at + length != size:
         return None
-    return 14 if do else 2, max(limit, MIN_PAYLOAD)
+    while at + 4 <= size:  # options change nothing in a reply, but must be well-formed
+        at += 4 + (wire[at + 2] << 8 | wire[at + 3])
+    if at != size:
+        return None
+    return 14 if flags & DO else 2, max(limit, MIN_PAYLOAD)
