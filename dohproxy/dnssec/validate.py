@@ -30,7 +30,7 @@ from dohproxy.errors import BudgetExhausted, MalformedMessage, ResolveError
 from dohproxy.model import Answer, Ede, Link, Name, Question, RRset, Security
 from dohproxy.wire import constants as c
 from dohproxy.wire import names
-from dohproxy.wire.names import ROOT, is_subdomain, to_text
+from dohproxy.wire.names import is_subdomain, to_text
 
 __all__ = ["Asking", "Fetched", "Judgement", "Limits", "Need", "World", "validate"]
 
@@ -80,7 +80,7 @@ def _unjudged(answer: Answer, security: Security) -> Judgement:
     return Judgement(security, (), (), answer.rcode, answer.answer, answer.authority)
 
 
-class _Stop(Exception):  # noqa: N818 - the end of a walk, not an error of the program
+class _Stop(Exception):
     """The answer fails, and no more of it is looked at."""
 
     def __init__(self, security: Security, *ede: Ede) -> None:
@@ -179,14 +179,17 @@ class _Following:
         return self._name, self._question.qtype
 
     def _is_the_end(self) -> bool:
-        """Whether the data found is all; an NXDOMAIN beside a CNAME that was asked for is told of its target (RFC 6604 2)."""
-        if self._rcode == c.NOERROR:
-            return True
+        """Whether the data found is all; an NXDOMAIN beside a CNAME that was asked for is told of its target (RFC 6604 2).
+
+        Beside secure data of another type it is false: nothing signs the RCODE, the data are.
+        """
         last = self._answer[-1]
-        if self._rcode != c.NXDOMAIN or last.rdtype not in (c.CNAME, c.DNAME):
-            raise _Stop(Security.BOGUS, Ede(c.EDE_BOGUS, f"{reasons.record(*self._asked)}: there, with RCODE {self._rcode}"))
-        self._name, self._beyond = aliases.target_of(last), True
-        return False
+        if self._rcode == c.NXDOMAIN and last.rdtype == c.CNAME:
+            self._name, self._beyond = aliases.target_of(last), True
+            return False
+        if self._secure:
+            self._rcode = c.NOERROR
+        return True
 
     def _is_denied_here(self) -> bool:
         return any(rrset.rdtype in _DENIALS for rrset in self._message.authority)
@@ -243,8 +246,8 @@ class _Following:
                 text = f"{reasons.record(self._name, c.CNAME)}: is not what the DNAME at {to_text(dname.owner)} makes"
                 raise _Unproven(Security.BOGUS, Ede(c.EDE_BOGUS, text))
             target = aliases.target_of(given)
-        rdatas = given.rdatas if given is not None else (target,)
-        self._answer.append(RRset(self._name, c.CNAME, self._answer[-1].ttl, rdatas))
+        rdata = given.rdatas[0] if given is not None and given.rdatas[0].lower() == target else target
+        self._answer.append(RRset(self._name, c.CNAME, self._answer[-1].ttl, (rdata,)))
         return target
 
     def _too_long(self) -> None:
@@ -316,8 +319,6 @@ class _Following:
         name, qtype = self._asked
         if rcode == c.NXDOMAIN:
             return denial.prove_nonexistence(name, qtype, proofs, trust.zone, **self._costs)
-        if qtype == c.DS and name != ROOT:
-            return denial.prove_no_ds(name, proofs, trust.zone, **self._costs)
         return denial.prove_nodata(name, qtype, proofs, trust.zone, **self._costs)
 
     def _relay_soa(self, denials: tuple[RRset, ...], trust: Trust) -> None:

@@ -200,6 +200,15 @@ def test_the_cname_of_a_dname_is_recomputed(tree):
     bogus(unsigned, c.EDE_RRSIGS_MISSING, "old.example.com. DNAME: no RRSIG")
 
 
+def test_the_cname_of_a_dname_is_not_more_than_its_target(tree):
+    """What follows the target in its RDATA is signed by nobody."""
+    given = ask(tree, "www.old.example.com", c.CNAME)
+    more = changed(given, c.CNAME, rdatas=(given.answer[1].rdatas[0] + b"\3abc\0",))
+    assert tree.judge("www.old.example.com", c.CNAME, more).answer == given.answer
+    upper = changed(given, c.CNAME, rdatas=(given.answer[1].rdatas[0].upper(),))
+    assert tree.judge("www.old.example.com", c.CNAME, upper).answer == upper.answer
+
+
 def test_a_cname_without_its_dname_needs_a_signature(tree):
     given = without(ask(tree, "www.old.example.com"), c.DNAME)
     bogus(
@@ -237,6 +246,20 @@ def test_absence_needs_proof(tree):
         bogus(tree.judge(qname, qtype, stripped), c.EDE_RRSIGS_MISSING, "example.com. SOA: no RRSIG")
 
 
+def test_a_ds_is_denied_with_the_wildcard_that_would_have_it(tree):
+    """RFC 4035 5.4: that a name is no zone cut does not say that no wildcard stands for it."""
+    other = Tree(Zone("test", SigningKey(13)).add("*.test", c.TXT, b"\1x").add("m.test", c.TXT, b"\1x"))
+    given = ask(other, "x.test", c.DS)
+    assert other.judge("x.test", c.DS, given).security is SECURE
+    covering = tuple(rrset for rrset in given.authority if rrset.owner != name("*.test"))
+    assert len(covering) < len(given.authority)
+    judgement = other.judge("x.test", c.DS, replace(given, authority=covering))
+    bogus(judgement, c.EDE_NSEC_MISSING, "no NSEC record shows the wildcard without the type")
+    alias = tree.zones[name("example.com")].get(name("alias.example.com"), c.NSEC)
+    judgement = tree.judge("alias.example.com", c.DS, Answer(0, (), (alias,)))
+    bogus(judgement, c.EDE_NSEC_MISSING, "lists a CNAME")
+
+
 def test_a_negative_answer_without_soa_is_fine_but_not_with_a_false_one(tree):
     given = ask(tree, "no.example.com")
     assert tree.judge("no.example.com", answer=without(given, c.SOA)).security is SECURE
@@ -255,7 +278,11 @@ def test_the_rcode_is_as_proven(tree):
     judgement = tree.judge("www.example.com", c.AAAA, replace(nodata, rcode=c.NXDOMAIN))
     assert (judgement.security, judgement.rcode) == (SECURE, c.NOERROR)
     data = ask(tree, "www.example.com")
-    bogus(tree.judge("www.example.com", answer=replace(data, rcode=c.NXDOMAIN)), c.EDE_BOGUS, "there, with RCODE 3")
+    for rcode in (c.NXDOMAIN, c.YXDOMAIN):
+        judgement = tree.judge("www.example.com", answer=replace(data, rcode=rcode))
+        assert (judgement.security, judgement.rcode, judgement.answer) == (SECURE, c.NOERROR, data.answer)
+    judgement = tree.judge("www.insecure.com", answer=replace(ask(tree, "www.insecure.com"), rcode=c.NXDOMAIN))
+    assert (judgement.security, judgement.rcode) == (INSECURE, c.NXDOMAIN)
     refused = tree.judge("www.example.com", answer=Answer(c.REFUSED))
     assert (refused.security, refused.ede[0].code) == (Security.INDETERMINATE, c.EDE_INDETERMINATE)
 
