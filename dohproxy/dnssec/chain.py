@@ -209,13 +209,11 @@ class Chains:
 
     def _nearest(self, zone: Name, top: Name) -> Trust | None:
         """The closest zone at or above `zone`, not above `top`, of which something is known."""
-        for candidate in names.suffixes(zone):
-            known = self._known(candidate)
-            if isinstance(known, Trust):
-                return known
-            if candidate == top:
-                break
-        return None
+        while not isinstance(known := self._known(zone), Trust):
+            if zone == top:
+                return None
+            zone = names.parent(zone)
+        return known
 
     def _known(self, name: Name) -> Trust | NotACut | None:
         known = self.world.keys.get(name, self.world.now)

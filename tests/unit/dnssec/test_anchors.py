@@ -99,3 +99,10 @@ def test_a_zone_does_not_speak_where_a_closer_anchor_rules(zone, asked, speaks):
     given = [Anchor(name(zone), c.DS, key.ds(name(zone))) for zone in ("com", "sub.example.com")]
     negative = [NegativeAnchor(name("off.example.com")), NegativeAnchor(name("was.example.com"), until=WALL)]
     assert AnchorSet(given, negative).let_speak(name(zone), name(asked), WALL) is speaks
+
+
+def test_an_excepted_name_is_validated_again_once_the_exception_ends():
+    both = AnchorSet([anchor(".")], [NegativeAnchor(name("one.com")), NegativeAnchor(name("two.com"))])
+    less = both.without_negative(name("one.com"))
+    assert isinstance(less.closest(name("one.com"), WALL), TrustAnchor)
+    assert isinstance(less.closest(name("two.com"), WALL), NegativeAnchor)
