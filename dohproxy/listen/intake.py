@@ -32,7 +32,8 @@ class UnderWay:
     def leave(self) -> None:
         """Count one less, and let in who waits longest."""
         self.count -= 1
-        self._waiting.unpark()
+        if self._waiting:
+            self._waiting.unpark()
 
 
 class Intake:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
+import os
+from array import array
 from collections.abc import Callable
 from functools import partial
 
@@ -12,8 +13,21 @@ from dohproxy.protocol.dns_stream import DnsStream
 from dohproxy.upstream.pool import Pool
 from dohproxy.upstream.tls import Layer, TlsClient
 
-random_id: Callable[[], int] = partial(secrets.randbits, 16)
-"""A message ID that cannot be foretold (RFC 5452 9.2)."""
+
+class RandomIds:
+    """Message IDs that cannot be foretold (RFC 5452 9.2), drawn from the kernel by the hundred: a draw costs a system call."""
+
+    def __init__(self) -> None:
+        self._drawn = array("H")
+
+    def __call__(self) -> int:
+        """The next."""
+        if not self._drawn:
+            self._drawn.frombytes(os.urandom(512))
+        return self._drawn.pop()
+
+
+random_id: Callable[[], int] = RandomIds()
 
 
 class Dot(Pool):

@@ -3,7 +3,7 @@
     python tests/bench/miss_cost.py [--validated] [--queries 20000] [--at-once 256] [--profile FILE]
 
 Upstream is an NSD, asked for fresh names; with --validated 70 % of them are signed, 20 % do not exist (NSEC3) and 10 %
-lie below an insecure delegation. Generator and NSD are other processes. --profile writes what cProfile saw, and prints
+lie below an insecure delegation. Generator and NSD are other processes, on another CPU. --profile writes what cProfile saw, and prints
 the top of it: then the figures are of no worth.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import gc
 import multiprocessing
+import os
 import pstats
 import random
 import select
@@ -37,6 +37,7 @@ from dohproxy.listen.sockets import open_sockets
 from dohproxy.listen.udp import UdpListener
 from dohproxy.telemetry.counters import Counters
 from dohproxy.wire import names
+from dohproxy.worker import _settle_memory
 
 APEX = "$ORIGIN {0}.\n$TTL 86400\n@ SOA ns hostmaster 1 3600 600 864000 3600\n@ NS ns\nns A 127.0.0.1\n"
 ROUNDS = 3
@@ -104,6 +105,7 @@ def mixed_names(count: int, tag: str, first: int) -> list[str]:
 
 def generate(port: int, asked: list[str], at_once: int) -> None:
     """The generator's process: each name once, so many under way; what is lost is asked again."""
+    os.sched_setaffinity(0, {0})
     waiting = {number: _query(number, name) for number, name in enumerate(asked)}
     fresh, under_way = iter(list(waiting)), set[int]()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -159,8 +161,7 @@ async def measure(config: str, options: argparse.Namespace) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(service.run)
         nursery.start_soon(listener.run)
-        gc.collect()
-        gc.freeze()
+        _settle_memory()
         await _ask(port, list(plain_names(500, "warm")), options.at_once)
         profile = cProfile.Profile() if options.profile else None
         costs = []
@@ -202,7 +203,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         certificates = Certificates(Path(directory))
         upstream = Upstream(Path(directory), certificates, ROUNDS * options.queries * 7 // 10 if options.validated else 0)
+        others, ours = {0}, {max(os.sched_getaffinity(0))}
+        os.sched_setaffinity(0, others)
         with upstream:
+            os.sched_setaffinity(0, ours)
             trio.run(measure, configuration(upstream, certificates.ca, options.validated), options)
 
 
