@@ -1,4 +1,4 @@
-"""One question, one flight: askers of the same question share it, and it outlives the asker that started it."""
+"""One question, one flight: askers of the same question share it, whoever of them goes away."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class _Flight:
     def __init__(self) -> None:
         self.landed: trio.Event | None = None  # made for the first one who waits: most flights carry one passenger
         self.outcome: Answer | None = None
-        self.error: ResolveError | None = None
+        self.error: ResolveError | None = None  # neither: it was given up
 
 
 class Flights:
-    """Flights by key. An async context: leaving it ends the flights under way.
+    """Flights by key. An async context: leaving it ends the flights under way, as far as they are its own.
 
-    A flight runs in the task of the asker who started it, shielded from that asker's going away, so that the common case
-    of one asker costs no task. `launch` gives it a task of its own, for askers who will not wait for its end.
+    A flight runs in the task of the asker who started it, so that the common case of one asker costs no task and no scope.
+    If that asker goes away while others are on board, a task of our own takes it once more, for them. `launch` gives
+    it such a task from the start, for askers who will not wait for its end.
     """
 
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight] = {}
-        self._scopes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery | None = None
 
     async def __aenter__(self) -> Flights:
@@ -48,8 +48,8 @@ class Flights:
         nursery, self._nursery = self._nursery, None
         if nursery is not None:
             nursery.cancel_scope.cancel()
-        for scope in self._scopes:
-            scope.cancel()
+        for key, flight in list(self._flights.items()):
+            self._land(key, flight)
         await self._manager.__aexit__(kind, error, trace)
 
     def __len__(self) -> int:
@@ -62,11 +62,18 @@ class Flights:
     async def join(self, key: Hashable, take: Take) -> Answer:
         """The answer of the flight with this key, which `take` is started as if there is none; raises its ResolveError."""
         flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = _Flight()
-            await self._fly(key, flight, take)
-        else:
+        if flight is not None:
             await _landing(flight)
+            return _outcome(flight)
+        flight = self._flights[key] = _Flight()
+        try:
+            flight.outcome = await take()
+        except ResolveError as error:
+            flight.error = error
+        except BaseException:  # the asker goes away, or meets a defect of the program
+            self._hand_over(key, flight, take)
+            raise
+        self._land(key, flight)
         return _outcome(flight)
 
     def launch(self, key: Hashable, take: Take) -> None:
@@ -83,25 +90,27 @@ class Flights:
             return _outcome(flight)
         return None
 
+    def _hand_over(self, key: Hashable, flight: _Flight, take: Take) -> None:
+        if flight.landed is not None and self._nursery is not None:
+            self._nursery.start_soon(self._fly_alone, key, flight, take)
+        else:
+            self._land(key, flight)
+
     async def _fly_alone(self, key: Hashable, flight: _Flight, take: Take) -> None:
         try:
-            await self._fly(key, flight, take)
+            flight.outcome = await take()
+        except ResolveError as error:
+            flight.error = error
         except Exception:  # noqa: BLE001 - nobody waits for it: a defect met here must not end the service
             log.exception("a flight failed by a defect of the program")
+        finally:
+            self._land(key, flight)
 
-    async def _fly(self, key: Hashable, flight: _Flight, take: Take) -> None:
-        flight.error = NotReady("the question was given up")  # what stays if the flight is cancelled or fails by a defect
-        with trio.CancelScope(shield=True) as scope:
-            self._scopes.add(scope)
-            try:
-                flight.outcome = await take()
-            except ResolveError as error:
-                flight.error = error
-            finally:
-                self._scopes.discard(scope)
-                del self._flights[key]
-                if flight.landed is not None:
-                    flight.landed.set()
+    def _land(self, key: Hashable, flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.landed is not None:
+            flight.landed.set()
 
 
 async def _landing(flight: _Flight) -> None:
@@ -113,5 +122,6 @@ async def _landing(flight: _Flight) -> None:
 def _outcome(flight: _Flight) -> Answer:
     if flight.outcome is not None:
         return flight.outcome
-    assert flight.error is not None  # a flight that landed has one or the other
+    if flight.error is None:
+        raise NotReady("the question was given up")
     raise flight.error.with_traceback(None)

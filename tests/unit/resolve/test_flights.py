@@ -40,7 +40,7 @@ async def test_askers_of_the_same_question_share_one_flight() -> None:
         assert (got, take.count, len(flights)) == ([ANSWER] * 5, 1, 0)
 
 
-async def test_a_flight_survives_the_asker_who_started_it() -> None:
+async def test_who_is_on_board_gets_there_without_the_asker_who_started_it() -> None:
     take, got = Take(), []
 
     async def ask() -> None:
@@ -54,9 +54,19 @@ async def test_a_flight_survives_the_asker_who_started_it() -> None:
                 nursery.start_soon(ask)
                 await wait_all_tasks_blocked()
                 leaving.cancel()
-                take.go.set()
-    assert take.count == 1
-    assert got[-1] is ANSWER
+        await wait_all_tasks_blocked()
+        assert flights.under_way("key")
+        take.go.set()
+    assert (take.count, got) == (2, [ANSWER])
+
+
+async def test_a_flight_without_anyone_on_board_ends() -> None:
+    take = Take()
+    async with Flights() as flights, trio.open_nursery() as first:
+        first.start_soon(flights.join, "key", take)
+        await wait_all_tasks_blocked()
+        first.cancel_scope.cancel()
+    assert (take.count, len(flights)) == (1, 0)
 
 
 async def test_everybody_on_board_gets_the_error() -> None:
@@ -89,20 +99,26 @@ async def test_a_launched_flight_is_waited_for_with_patience(autojump_clock: tri
 
 
 async def test_the_end_of_the_service_ends_flights_and_tells_those_who_wait() -> None:
-    take = Take()
+    take, told = Take(), []
 
-    async def ask() -> None:
+    async def ask(key: str) -> None:
         with pytest.raises(NotReady):
-            await flights.join("key", take)
+            await flights.join(key, take)
+        told.append(key)
 
     async with trio.open_nursery() as nursery:
         async with Flights() as flights:
-            nursery.start_soon(ask)
-            nursery.start_soon(ask)
-            flights.launch("other", take)
+            nursery.start_soon(flights.join, "asked", take)
+            flights.launch("launched", take)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(ask, "asked")
+            nursery.start_soon(ask, "launched")
             await wait_all_tasks_blocked()
         flights.launch("late", take)
-        assert not flights.under_way("late")
+        assert len(flights) == 0
+        await wait_all_tasks_blocked()
+        assert sorted(told) == ["asked", "launched"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_defect_in_a_launched_flight_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
