@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from dohproxy.model import Ede, Link, Security, Testimony
+from dohproxy.model import Attestation, Ede, Link, Security
 
 SERVFAIL, REFUSED = 2, 5
 
@@ -60,7 +60,7 @@ class ResolveError(DohproxyError):
     """What validation found, where that is the cause."""
     chain: tuple[Link, ...] = ()
     """How far the chain of trust was followed, where that is the cause."""
-    evidence: Testimony | None = None
+    evidence: Attestation | None = None
     """What that finding rests on, where it is recorded."""
 
     @property
@@ -89,7 +89,7 @@ class ValidationFailed(ResolveError):
     """The answer is bogus or indeterminate, or insecure where `require-secure` holds."""
 
     def __init__(
-        self, ede: tuple[Ede, ...], security: Security, chain: tuple[Link, ...] = (), evidence: Testimony | None = None
+        self, ede: tuple[Ede, ...], security: Security, chain: tuple[Link, ...] = (), evidence: Attestation | None = None
     ) -> None:
         super().__init__(ede[0].text)
         self._edes, self.security, self.chain, self.evidence = ede, security, chain, evidence

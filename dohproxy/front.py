@@ -21,6 +21,7 @@ from dohproxy.errors import ResolveError
 from dohproxy.model import (
     Action,
     Answer,
+    Attestation,
     Client,
     Ede,
     Outcome,
@@ -30,7 +31,6 @@ from dohproxy.model import (
     Security,
     Source,
     Stage,
-    Testimony,
     Transport,
 )
 from dohproxy.wire import constants as c
@@ -197,7 +197,7 @@ class Front:
         began: float,
         size: int,
         security: Security = Security.UNCHECKED,
-        evidence: Testimony | None = None,
+        evidence: Attestation | None = None,
     ) -> None:
         outcome = Outcome(
             question,

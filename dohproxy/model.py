@@ -140,7 +140,7 @@ class Link(Struct, frozen=True, gc=False):
     """In words: `trust anchor`, `DS 12345 matched`, `no DS, proven by NSEC3 opt-out`, …"""
 
 
-class Testimony(Protocol):
+class Attestation(Protocol):
     """A verdict with all that it rests on, ready to be written down: dohproxy.dnssec.evidence makes it."""
 
     @property
@@ -177,7 +177,7 @@ class Answer(Struct, frozen=True, gc=False):
     """The chain of trust, from the anchor down; () when unchecked."""
     agent: Name = b""
     """Whom the zone's servers want to be told of errors (RFC 9567 5); b"" if they do not say."""
-    evidence: Testimony | None = None
+    evidence: Attestation | None = None
     """Of the verdict, for the client on whose behalf it was made, where that is recorded."""
 
 
@@ -227,5 +227,5 @@ class Outcome(Struct, frozen=True, gc=False):
     """Seconds from reading the query to having the reply."""
     size: int
     """Octets of the reply."""
-    evidence: Testimony | None = None
+    evidence: Attestation | None = None
     """What the verdict rests on, where one was made for this query and is to be recorded."""

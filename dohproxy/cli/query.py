@@ -14,7 +14,7 @@ from dohproxy.cli.options import BAD_CONFIGURATION, config_option, read_client, 
 if TYPE_CHECKING:
     from dohproxy.cli.render import Found
     from dohproxy.config.settings import Settings
-    from dohproxy.model import Answer, Client, Question, Security, Testimony
+    from dohproxy.model import Answer, Attestation, Client, Question, Security
 
 
 @click.command("query")
@@ -61,7 +61,7 @@ class _Recorder:
     def wants(self, client: Client, security: Security) -> bool:  # noqa: ARG002 -- all of them
         return True
 
-    def record(self, testimony: Testimony) -> None:
+    def record(self, attestation: Attestation) -> None:
         """Leave what was not asked for to itself."""
 
 

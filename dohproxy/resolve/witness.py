@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from dohproxy.cache.bounded import SLOT, Bounded, bytes_size
 from dohproxy.dnssec.chain import BOGUS_TIME, MAX_TRUST, Fetched, Need
-from dohproxy.model import Answer, Client, RRset, Security, Testimony
+from dohproxy.model import Answer, Attestation, Client, RRset, Security
 
 MAX_OCTETS: Final = 16 << 20
 """Of messages kept: some ten thousand."""
@@ -32,7 +32,7 @@ class Recorder(Protocol):
         """Whether evidence of this verdict, made on behalf of this client, is to be kept."""
         ...
 
-    def record(self, testimony: Testimony) -> None:
+    def record(self, attestation: Attestation) -> None:
         """Keep the evidence of a verdict that no client waits for; must neither block nor raise."""
         ...
 

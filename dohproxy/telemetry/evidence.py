@@ -10,7 +10,7 @@ from typing import Final
 
 from dohproxy.config.settings import Settings
 from dohproxy.dnssec.evidence import lost_line
-from dohproxy.model import INTERNAL, Client, Mode, Outcome, Security, Testimony, Verdict
+from dohproxy.model import INTERNAL, Attestation, Client, Mode, Outcome, Security, Verdict
 from dohproxy.telemetry.counters import Counters
 from dohproxy.telemetry.journal import Journal
 from dohproxy.telemetry.querylog import told_address
@@ -62,30 +62,30 @@ class EvidenceLog:
             return True
         return security in self._level(client)
 
-    def record(self, testimony: Testimony) -> None:
+    def record(self, attestation: Attestation) -> None:
         """Write the evidence of a verdict that no client waits for."""
-        self._put(testimony, "", None)
+        self._put(attestation, "", None)
 
     # What the front tells
 
     def observe(self, outcome: Outcome) -> None:
         """Write the evidence of the verdict, if one was made for this very query and is to be kept."""
-        testimony = outcome.evidence
-        if testimony is None or testimony.client is not outcome.client:
+        attestation = outcome.evidence
+        if attestation is None or attestation.client is not outcome.client:
             return
         refused = outcome.source is None
         if outcome.security in self._level(outcome.client) or refused:
-            self._put(testimony, told_address(outcome.client.address, self._settings.log.clients), outcome.verdict)
+            self._put(attestation, told_address(outcome.client.address, self._settings.log.clients), outcome.verdict)
 
     def _level(self, client: Client) -> frozenset[Security]:
         return self._general if client is INTERNAL else self._groups.get(client.group, _NONE)
 
-    def _put(self, testimony: Testimony, address: str, verdict: Verdict | None) -> None:
+    def _put(self, attestation: Attestation, address: str, verdict: Verdict | None) -> None:
         if self._journal is None:
             self._journal = self._open()
         if self._journal is not None:
             self._counters.evidence += 1
-            self._journal.put(testimony.written(self._wall(), address, verdict))
+            self._journal.put(attestation.written(self._wall(), address, verdict))
 
     def _open(self) -> Journal | None:
         file, size = self._where
