@@ -334,7 +334,7 @@ def _answer(rcode: int, answer: tuple[RRset, ...], authority: tuple[RRset, ...],
 
 def _among(found: Iterable[_Kept], hashing: Chain) -> Records:
     records = tuple(kept.record for kept in found if isinstance(kept.record, Nsec3))
-    return Records((Chain(hashing.zone, hashing.parameters, records, hashing.budget),), beyond_limit=False)
+    return Records((Chain(hashing.zone, hashing.parameters, records, hashing.budget),))
 
 
 def _remaining(entries: Iterable[_Kept], now: float) -> int:

@@ -83,10 +83,10 @@ class Chain(Struct, frozen=True):
 
 
 class Records(Struct, frozen=True):
-    """The usable NSEC3 records of a response by parameters, and whether others ask for too many iterations."""
+    """The usable NSEC3 records of a response by parameters, and the RRsets of those that ask for too many iterations."""
 
     chains: tuple[Chain, ...]
-    beyond_limit: bool
+    beyond_limit: tuple[RRset, ...] = ()
 
     def attempt(self, prove: Callable[[Chain], Proof]) -> Proof:
         """The first proof that one set of records makes; else the last complaint, or UNSUPPORTED."""
@@ -96,7 +96,8 @@ class Records(Struct, frozen=True):
             if outcome.proven:
                 return outcome
         if self.beyond_limit:
-            return Proof(ProofKind.UNSUPPORTED, "NSEC3 with more iterations than are done here", secure=False)
+            reason = "NSEC3 with more iterations than are done here"
+            return Proof(ProofKind.UNSUPPORTED, reason, secure=False, used=self.beyond_limit)
         return outcome
 
 
@@ -129,15 +130,15 @@ def hash_name(name: Name, salt: bytes, iterations: int) -> bytes:
 def read(proofs: Iterable[RRset], zone: Name, max_iterations: int, budget: Budget) -> Records:
     """The NSEC3 records of `zone` among these, by parameters; what makes no sense as such is passed over."""
     sets: dict[Parameters, list[Nsec3]] = {}
-    beyond = False
+    beyond: dict[RRset, None] = {}
     for rrset in proofs:
         for record in read_rrset(rrset, zone) if rrset.rdtype == NSEC3 else ():
             if record.parameters.iterations > max_iterations:
-                beyond = True
+                beyond[rrset] = None
             else:
                 sets.setdefault(record.parameters, []).append(record)
     chains = (Chain(zone, parameters, tuple(records), budget) for parameters, records in islice(sets.items(), MAX_SETS))
-    return Records(tuple(chains), beyond)
+    return Records(tuple(chains), tuple(beyond))
 
 
 def read_rrset(rrset: RRset, zone: Name) -> list[Nsec3]:

@@ -22,7 +22,7 @@ class ProofKind(Enum):
     OPT_OUT = "opt-out"
     """Of prove_no_ds: the name lies in a span of unsigned delegations (RFC 5155 6); what lies there is insecure."""
     UNSUPPORTED = "unsupported iterations"
-    """NSEC3 records ask for more iterations than we do: insecure, EDE 27 (RFC 9276 3.2)."""
+    """NSEC3 records ask for more iterations than we do: insecure, EDE 27 (RFC 9276 3.2). They are relayed all the same."""
     NONE = "nothing"
     """Nothing was proven: bogus, where something had to be."""
 

@@ -378,6 +378,7 @@ def test_nsec3_iterations_beyond_the_limit_are_insecure_once_verified(tree):
     tree.limits = Limits(150, 0, 0)
     judgement = tree.judge("no.example.com", answer=Answer(c.NXDOMAIN, (), (soa, proof)))
     assert (judgement.security, judgement.ede[0].code) == (INSECURE, c.EDE_UNSUPPORTED_NSEC3_ITERATIONS)
+    assert judgement.authority == (soa, proof)  # for those who validate behind us, and have another limit
     forged = replace(proof, signatures=(proof.signatures[0][:-1] + b"?",))
     bogus(tree.judge("no.example.com", answer=Answer(c.NXDOMAIN, (), (soa, forged))), c.EDE_BOGUS, "NSEC3: RRSIG by key")
     assert tree.budget.spent[Cost.HASHES] == 0
