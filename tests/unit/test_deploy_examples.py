@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +39,14 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Example:
     Authority().write(tmp_path, "corp-ca")
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
-    return lambda name: Path(shutil.copy(DEPLOY / f"{name}.toml", tmp_path))
+
+    def put(name: str) -> Path:
+        text = (DEPLOY / f"{name}.toml").read_text()
+        assert 'rfc5011_state = "/var/lib/dohproxy/' in text
+        (tmp_path / f"{name}.toml").write_text(text.replace("/var/lib/dohproxy", str(tmp_path)))
+        return tmp_path / f"{name}.toml"
+
+    return put
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -176,6 +176,12 @@ def test_a_new_key_that_is_followed_is_no_worry() -> None:
     assert told(zone(OLD, NEW), ds(OLD), point=point) == ()
 
 
+def test_a_key_that_was_revoked_once_is_no_newcomer() -> None:
+    point = followed(zone(OLD, NEW), zone(OLD, NEW), zone(OLD_REVOKED, NEW), anchors=(ds(OLD),))
+    rrset, trusted = zone(OLD, NEW, signers=(NEW,)), anchors_now(point, (ds(OLD),))
+    assert told(rrset, *trusted, point=point, at=62 * DAY) == ()
+
+
 def test_anchors_that_are_gone() -> None:
     (doubt,) = told(zone(NEW), ds(OLD))
     assert f"none of the trusted keys ({OLD.tag}) is a key of the zone any more, which has {NEW.tag}" in doubt
