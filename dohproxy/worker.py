@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import trio
 
+from dohproxy import core
 from dohproxy.build import Service
 from dohproxy.config.settings import Settings
 from dohproxy.errors import ConfigError, DohproxyError
@@ -92,11 +93,13 @@ class Worker:
         """Around the listeners and the service, whose flights end with it alone: its deadline is set at the word to stop."""
         self._evidence = EvidenceLog(settings, self._counters)
         self._service = Service(settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence)
+        self._counters.recalled = self._service.front.recall.secured
         self._listeners = self._make_listeners(self._service)
 
     async def run(self) -> None:
         """Serve until told to stop."""
         with trio.open_signal_receiver(*SIGNALS) as signals:
+            log.info("core: %s%s", core.KIND, "" if core.KIND == "compiled" else ": cache hits take longer")
             if self._settings.workers.count > 1:
                 log.warning("workers.count is %d: this version serves with one process", self._settings.workers.count)
             with self._serving:

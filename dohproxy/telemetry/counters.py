@@ -50,7 +50,9 @@ class Counters(msgspec.Struct, eq=False):
     rcodes: list[int] = msgspec.field(default_factory=lambda: [0] * 16)
     """Replies sent, by the RCODE in their header."""
     security: Counter[str] = msgspec.field(default_factory=Counter)
-    """What validation found, of misses; of hits too where observers are told of them."""
+    """What validation found, of those that observers are told of: misses, and hits too with a query log."""
+    recalled: list[int] = msgspec.field(default_factory=lambda: [0] * len(Security))
+    """What it had found of the other hits, in the order of Security."""
     unvalidated: Counter[str] = msgspec.field(default_factory=Counter)
     """Answers let through by a negative anchor, by its name, or by the boot clock."""
     blocked: Counter[str] = msgspec.field(default_factory=Counter)
@@ -78,9 +80,12 @@ class Counters(msgspec.Struct, eq=False):
     def snapshot(self) -> dict[str, Any]:
         """All counters by name, as values that stay as they are; RCODEs by number, without those that never were."""
         found = {name: getattr(self, name) for name in self.__struct_fields__}
+        recalled = {security.value: count for security, count in zip(Security, found.pop("recalled"), strict=True) if count}
         found["rcodes"] = {rcode: count for rcode, count in enumerate(self.rcodes) if count}
         named = ("security", "unvalidated", "blocked")
-        return found | {name: dict(getattr(self, name)) for name in named}
+        return (
+            found | {name: dict(getattr(self, name)) for name in named} | {"security": dict(self.security + Counter(recalled))}
+        )
 
     def summary(self) -> str:
         """The counters that are not zero, in one line of `name=number`."""

@@ -10,10 +10,12 @@ from stages import Canned, answer
 
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
+from dohproxy.core import KIND
 from dohproxy.errors import NoReachableUpstream, ValidationFailed
 from dohproxy.front import Front, Generation
 from dohproxy.model import Action, Answer, Ede, Outcome, Query, Rule, Security, Transport, Verdict
 
+recalls = pytest.mark.skipif(KIND == "off", reason="with the core off nothing is recalled")
 HOST, STRANGER = "127.0.0.1", "192.0.2.9"
 UDP, TCP = Transport.UDP, Transport.TCP
 
@@ -71,6 +73,7 @@ def house() -> House:
     return House().at_home()
 
 
+@recalls
 async def test_an_answer_is_recalled_without_the_pipeline(house: House) -> None:
     query = asking(use_edns=0)
     assert house.front.recall(query.to_wire(), HOST, UDP) is None
@@ -80,6 +83,7 @@ async def test_an_answer_is_recalled_without_the_pipeline(house: House) -> None:
     assert [outcome.source for outcome in house.notes.outcomes][-1].value == "cache"  # type: ignore[union-attr]
 
 
+@recalls
 async def test_a_recalled_reply_has_the_asker_s_id_and_case_and_the_time_that_passed(house: House) -> None:
     await house.ask(asking())
     house.clock.time += 100
@@ -89,6 +93,7 @@ async def test_a_recalled_reply_has_the_asker_s_id_and_case_and_the_time_that_pa
     assert reply.answer[0].ttl == 200
 
 
+@recalls
 async def test_a_reply_is_asked_for_again_before_it_expires(house: House) -> None:
     await house.ask(asking())
     house.clock.time += 269
@@ -198,6 +203,7 @@ async def test_any_with_do_is_left_to_tcp(house: House) -> None:
     assert house.front.recall(query.to_wire(), HOST, UDP) is None
 
 
+@recalls
 async def test_over_udp_replies_keep_to_what_both_sides_take(house: House) -> None:
     lines = [f'www.example. 300 TXT "{"x" * 200}{number}"' for number in range(9)]
     house.canned.on("www.example", answer(*lines, born=house.clock.time), "TXT")
@@ -236,6 +242,7 @@ async def test_recall_says_what_answer_would_say_or_nothing(wires: list[bytes]) 
         assert recalled in (None, await house.front.answer(wire, HOST, UDP))
 
 
+@recalls
 async def test_what_an_earlier_generation_decided_is_not_replayed_by_a_later_one(house: House) -> None:
     query = asking(use_edns=0).to_wire()
     later = Generation(house.canned, OnlyLoopback(), ReplyStore(1 << 20), False, 1232, 5.0)

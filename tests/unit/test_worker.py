@@ -14,16 +14,17 @@ import pytest
 
 PROGRAM = """
 import sys
+import time
 import trio
 from dohproxy import worker
 from dohproxy.config.settings import *
+from dohproxy.core import recaller
 from dohproxy.errors import ConfigError, Problem, NotReady
 
 FAULT = sys.argv[1]
 
 class Front:
-    def recall(self, wire, host, transport):
-        return None
+    recall = recaller(time.monotonic)
 
     async def answer(self, wire, host, transport):
         if wire.startswith(b"slow"):

@@ -22,6 +22,15 @@ def test_counts_what_became_of_queries():
     assert counters.upstream_failures == 0
 
 
+def test_hits_count_with_what_validation_had_found():
+    counters = Counters()
+    counters.observe(outcome())
+    counters.recalled[list(Security).index(Security.SECURE)] += 2
+    counters.recalled[list(Security).index(Security.INSECURE)] += 1
+    assert counters.snapshot()["security"] == {"secure": 3, "insecure": 1}
+    assert "recalled" not in counters.snapshot()
+
+
 def test_silence_is_garbage_or_a_decision():
     counters = Counters()
     counters.observe(outcome(-1, readable=False, source=None))
