@@ -205,6 +205,8 @@ class Chains:
                 known = yield from self._across(trust, candidate)
             if isinstance(known, Trust):
                 trust = known
+            elif known.barren:
+                break
         return trust
 
     def _nearest(self, zone: Name, top: Name) -> Trust | None:
@@ -265,7 +267,7 @@ class Chains:
         proof = denial.prove_no_ds(child, proofs, parent.zone, max_iterations=limit, budget=budget)
         until = self._until(Need(child, c.DS), *(proof.used or proofs))
         if proof.kind is ProofKind.NOT_A_CUT:
-            return NotACut(parent.zone, until)
+            return NotACut(parent.zone, until, barren=proof.closest_encloser is not None)
         if proof.kind in (ProofKind.NO_DS, ProofKind.OPT_OUT, ProofKind.UNSUPPORTED):
             link = Link(child, Security.INSECURE, None, None, note=f"no DS, {proof.reason}")
             return Trust(child, Security.INSECURE, (*parent.chain, link), ede=of_proof(proof, parent.zone), expires=until)

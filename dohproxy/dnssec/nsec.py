@@ -282,7 +282,9 @@ def prove_no_ds(name: Name, records: list[Nsec]) -> Proof:
     key = names.order(name)
     for record in records:
         if record.covers(key):
-            return Proof(ProofKind.NOT_A_CUT, "NSEC covers the name: no delegation there", used=(record.rrset,))
+            encloser = None if record.leads_below(key) else record.closest_encloser(name, key)
+            reason = "NSEC covers the name: no delegation there"
+            return Proof(ProofKind.NOT_A_CUT, reason, closest_encloser=encloser, used=(record.rrset,))
     return Proof.none("no NSEC record matches or covers the name")
 
 

@@ -26,6 +26,8 @@ class NotACut(Struct, frozen=True, gc=False):
 
     zone: Name
     expires: float
+    barren: bool = False
+    """Whether the name does not even exist, so that no zone is below it either (RFC 8020 2)."""
 
 
 class TrustCache:
