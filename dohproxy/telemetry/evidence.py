@@ -58,9 +58,10 @@ class EvidenceLog:
         """Whether evidence of this verdict, made on behalf of this client, is to be kept."""
         if not self.active:
             return False
-        if security is Security.INSECURE and client.group in self._strict and self._level(client):
-            return True
-        return security in self._level(client)
+        level = self._level(client)
+        if security is Security.INSECURE and level and client is not INTERNAL and client.group in self._strict:
+            return True  # it may be refused
+        return security in level
 
     def record(self, attestation: Attestation) -> None:
         """Write the evidence of a verdict that no client waits for."""
