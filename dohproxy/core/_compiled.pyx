@@ -137,7 +137,9 @@ cdef bytes key_of(bytes prefix, const uint8_t *wire, Seen *seen):
 
 
 cdef Py_ssize_t size_of(bytes packed, Head *head) noexcept:
-    """Octets of the message in a packed reply, and its head."""
+    """Octets of the message in a packed reply, and its head; negative if this is no packed reply."""
+    if PyBytes_GET_SIZE(packed) < <Py_ssize_t>sizeof(Head):
+        return -1
     memcpy(head, PyBytes_AS_STRING(packed), sizeof(Head))
     return PyBytes_GET_SIZE(packed) - <Py_ssize_t>sizeof(Head) - 2 * head.ttls
 

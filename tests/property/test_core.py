@@ -1,0 +1,217 @@
+"""Both cores beside each other and beside the whole way: the same octets, whatever comes."""
+
+import socket
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dohproxy import core
+from dohproxy.cache.replies import ReplyStore
+from dohproxy.clock import Clock
+from dohproxy.core import pure
+from dohproxy.core.pktinfo import ask_for_packet_info
+from dohproxy.front import Front, Generation
+from dohproxy.model import Answer, Ede, RRset, Security, Transport
+from dohproxy.telemetry.counters import Counters
+
+compiled = pytest.importorskip("dohproxy.core._compiled", reason="the core is not compiled")
+pytestmark = pytest.mark.skipif(core.KIND != "compiled", reason="the compiled core is switched off")
+
+moderate = settings(max_examples=300, deadline=None, derandomize=True)
+UDP, TCP = Transport.UDP, Transport.TCP
+HOST, OTHER, STRANGER = "127.0.0.1", "::1", "192.0.2.1"
+LONG = ".".join(["x" * 63] * 3 + ["y" * 61])
+NAMES = ["www.example", "empty.example", "gone.example", "big.example", "bad.example", "stale.example", LONG, "."]
+
+
+class Everybody:
+    def admit(self, host):
+        return None if host == STRANGER else "default"
+
+
+def encoded(name):
+    return b"".join(bytes((len(label),)) + label.encode() for label in name.split(".") if label) + b"\0"
+
+
+BORN = 990.5
+SOA = RRset(b"\7example\0", 6, 77, (b"\0\0" + struct.pack("!5L", 1, 2, 3, 4, 500),))
+SECURE = {"security": Security.SECURE, "born": BORN}
+ANSWERS = {
+    encoded("empty.example"): lambda _: Answer(0, authority=(SOA,), **SECURE),
+    encoded("gone.example"): lambda _: Answer(3, authority=(SOA,), ede=(Ede(29, "made up " * 30),), born=BORN),
+    encoded("big.example"): lambda q: Answer(0, (records(q, 120),), **SECURE),
+    encoded("bad.example"): lambda q: Answer(0, (records(q, 2),), ede=(Ede(3, "x" * 190), Ede(22, "y" * 190)), **SECURE),
+    encoded("stale.example"): lambda q: Answer(0, (records(q, 1),), stale=True, born=BORN),
+}
+
+
+def records(question, count):
+    rdatas = tuple(bytes((192, 0, 2, number)) for number in range(count))
+    return RRset(question.qname, question.qtype, 100, rdatas, (bytes(60),))
+
+
+class Anything:
+    """A stage that has an answer to every question."""
+
+    async def resolve(self, query):
+        question = query.question
+        made = ANSWERS.get(question.qname, lambda q: Answer(0, (records(q, 2),), security=Security.INSECURE, born=BORN))
+        return made(question)
+
+
+class House:
+    """A front that knows all names, its clock, and a recaller of either kind over the same replies."""
+
+    def __init__(self, payload_size=1232):
+        self.time = 1000.0
+        clock = Clock(lambda: self.time, lambda: self.time)
+        self.replies = ReplyStore(1 << 22)
+        self.front = Front(Generation(Anything(), Everybody(), self.replies, False, payload_size, 5.0), (), clock)
+        self.told = [], []
+        self.recallers = [
+            kind(clock.now, lambda *hit, told=told: told.append(hit))
+            for kind, told in zip((pure.Recaller, compiled.Recaller), self.told, strict=True)
+        ]
+        for recall in self.recallers:
+            recall.use(self.front._groups, self.replies.get, payload_size)
+
+    async def fill(self, wires):
+        for wire in wires:
+            for host in (HOST, OTHER):
+                await self.front.answer(wire, host, UDP)
+
+    def recalled(self, wire, host, transport):
+        """What both recall, which is the same."""
+        ours, theirs = (recall(wire, host, transport) for recall in self.recallers)
+        assert ours == theirs
+        assert self.told[0] == self.told[1]
+        return ours
+
+
+OPTIONS = st.one_of(
+    st.just(b""),
+    st.binary(min_size=8, max_size=8).map(lambda cookie: b"\0\x0a\0\x08" + cookie),
+    st.integers(0, 300).map(lambda size: b"\0\x0c" + size.to_bytes(2) + bytes(size)),
+    st.binary(max_size=40),
+    st.tuples(st.integers(0, 65535), st.integers(0, 40)).map(lambda option: struct.pack("!HH", *option) + bytes(option[1])),
+)
+OPTS = st.one_of(
+    st.none(),
+    st.builds(
+        lambda root, kind, size, rcode, version, flags, options, lie: (
+            root + struct.pack("!HHBBHH", kind, size, rcode, version, flags, max(0, len(options) + lie)) + options
+        ),
+        st.sampled_from([b"\0", b"\0", b"\0", b"\1a\0", b"\xc0\x0c"]),
+        st.sampled_from([41, 41, 41, 41, 1, 250]),
+        st.sampled_from([0, 100, 512, 513, 600, 1231, 1232, 4096, 65535]),
+        st.sampled_from([0, 0, 1]),
+        st.sampled_from([0, 0, 0, 1]),
+        st.sampled_from([0, 0x8000, 0x8001, 0x7FFF]),
+        st.lists(OPTIONS, max_size=3).map(b"".join),
+        st.sampled_from([0, 0, 0, 0, -1, 1, 5]),
+    ),
+)
+QNAMES = st.one_of(
+    st.sampled_from(NAMES).map(encoded),
+    st.tuples(st.sampled_from(NAMES), st.randoms()).map(
+        lambda it: encoded("".join(it[1].choice((c.lower(), c.upper())) for c in it[0]))
+    ),
+    st.sampled_from(
+        [b"\3w\0w\0", b"\xc0\x0c", b"\3www\xc0\x0c", b"\x43www\7example\0", b"\x40", b"", b"\3ww", encoded("a." * 130)]
+    ),
+    st.binary(max_size=30),
+)
+
+
+@st.composite
+def queries(draw):
+    """Queries as clients send them, and as they do not."""
+    opt = draw(OPTS)
+    counts = draw(
+        st.sampled_from([None, None, None, None, (0, 0, 0, 0), (2, 0, 0, 0), (1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 256)])
+    )
+    head = struct.pack(
+        "!HBB4H",
+        draw(st.integers(0, 65535)),
+        draw(st.sampled_from([1, 1, 1, 0, 3, 7, 0x81, 0x29])),
+        draw(st.sampled_from([0, 0x20, 0x10, 0x30, 0x40, 0xFF])),
+        *(counts or (1, 0, 0, 0 if opt is None else 1)),
+    )
+    question = draw(QNAMES) + struct.pack(
+        "!HH", draw(st.sampled_from([1, 1, 28, 16, 65, 97, 255])), draw(st.sampled_from([1, 1, 255]))
+    )
+    wire = head + question + (opt or b"")
+    mangled = draw(st.sampled_from(["", "", "", "", "", "cut", "more", "flip"]))
+    if mangled == "cut":
+        return wire[: draw(st.integers(0, len(wire)))]
+    if mangled == "flip" and wire:
+        at = draw(st.integers(0, len(wire) - 1))
+        return wire[:at] + bytes((wire[at] ^ 1 << draw(st.integers(0, 7)),)) + wire[at + 1 :]
+    return wire + draw(st.binary(min_size=1, max_size=12)) if mangled == "more" else wire
+
+
+WIRES = st.lists(st.one_of(queries(), queries(), queries(), st.binary(max_size=60)), min_size=1, max_size=30)
+
+
+@moderate
+@given(WIRES, st.sampled_from([0.0, 0.4, 1.0, 13.7, 60.0, 91.0, 10_000.0, -3.0]), st.sampled_from([512, 1232, 4096]))
+async def test_both_recall_the_same_and_what_answer_would_say(wires, later, payload_size):
+    house = House(payload_size)
+    await house.fill(wires)
+    house.time += later
+    for wire in wires:
+        for host in (HOST, OTHER, STRANGER):
+            for transport in (UDP, TCP):
+                recalled = house.recalled(wire, host, transport)
+                assert recalled is None or host != STRANGER
+                assert recalled in (None, await house.front.answer(wire, host, transport))
+    assert house.recallers[0].secured == house.recallers[1].secured
+
+
+async def test_the_corpus_is_not_all_misses():
+    house, hits = House(), 0
+    wires = [b"\0\7\1\0\0\1\0\0\0\0\0\0" + encoded(name) + b"\0\1\0\1" for name in NAMES]
+    await house.fill(wires)
+    hits = sum(house.recalled(wire.replace(b"www", b"wWw"), HOST, UDP) is not None for wire in wires)
+    assert hits == len(NAMES) - 1  # what is stale is not kept
+
+
+def taken(kind, recall, wires, address):
+    """What a socket's client gets, what is missed, and what is counted, with one kind of core."""
+    counters, got, missed = Counters(), [], []
+    local, wildcard = ("::1", True) if address == "::" else ("127.0.0.1", True) if address == "0.0.0.0" else (address, False)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as server, socket.socket(family, socket.SOCK_DGRAM) as client:
+        for sock, host in ((server, address), (client, local)):
+            sock.bind((host, 0))
+            sock.setblocking(False)
+        if wildcard:
+            ask_for_packet_info(server)
+        datagrams = kind.Datagrams(server, recall, counters, wildcard)
+        client.connect((local, server.getsockname()[1]))
+        for start in range(0, len(wires), 7):
+            batch = wires[start : start + 7]
+            for wire in batch:
+                client.send(wire)
+            found = datagrams.take()
+            assert all(sender == client.getsockname() for _, sender, _ in found)
+            missed += [(wire, back) for wire, _, back in found]
+            got += [client.recv(65535) for _ in range(len(batch) - len(found))]
+    return got, missed, counters.snapshot()
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(WIRES, st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "::"]))
+async def test_both_take_and_answer_the_same_datagrams(wires, address):
+    house = House()
+    await house.fill(wires)
+    house.time += 7
+    quiet = [kind(recall.now) for kind, recall in zip((pure.Recaller, compiled.Recaller), house.recallers, strict=True)]
+    for recall in quiet:
+        recall.use(house.front._groups, house.replies.get, 1232)
+    ours, theirs = taken(pure, quiet[0], wires, address), taken(compiled, quiet[1], wires, address)
+    assert ours == theirs
+    assert quiet[0].secured[1:] == quiet[1].secured[1:]
+    assert sum(quiet[1].secured) == len(theirs[0])
