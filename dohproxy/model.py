@@ -148,6 +148,11 @@ class Attestation(Protocol):
         """On whose behalf the verdict was made; INTERNAL for a renewal that nobody waits for."""
         ...
 
+    @property
+    def security(self) -> Security:
+        """The verdict."""
+        ...
+
     def written(self, time: float, address: str, verdict: Verdict | None) -> bytes:
         """The record as a line: made at this wall time, for a client told as this address, under this policy decision."""
         ...

@@ -75,7 +75,7 @@ class EvidenceLog:
         if attestation is None or attestation.client is not outcome.client:
             return
         refused = outcome.source is None
-        if outcome.security in self._level(outcome.client) or refused:
+        if attestation.security in self._level(outcome.client) or refused:
             self._put(attestation, told_address(outcome.client.address, self._settings.log.clients), outcome.verdict)
 
     def _level(self, client: Client) -> frozenset[Security]:

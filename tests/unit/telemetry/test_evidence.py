@@ -70,7 +70,8 @@ class Proxy:
         evidence = None
         if self.log.wants(client, security):
             evidence = Evidence(QUESTION, Answer(0), (), Limits(), 5, security, (Ede(6, "why"),), client=made_for or client)
-        self.log.observe(Outcome(QUESTION, client, 0, security, source, verdict, (), "", 0.0, 0, evidence))
+        told = Security.UNCHECKED if source is Source.POLICY else security
+        self.log.observe(Outcome(QUESTION, client, 0, told, source, verdict, (), "", 0.0, 0, evidence))
 
     def records(self):
         self.log.close()
