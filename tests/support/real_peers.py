@@ -12,7 +12,7 @@ import dns.message
 import dns.query
 from dns.message import Message
 from programs import Running, free_ports, need
-from signed_zones import ZONES, SignedZones
+from signed_zones import ZONES, SignedZones, Zone
 
 from dohproxy.lab.certificates import Authority
 
@@ -22,7 +22,7 @@ TLS_NAME = "unbound.peers"
 def nsd(directory: Path, zones: SignedZones, port: int) -> Running:
     """An authoritative server of all zones."""
     need("nsd")
-    served = "\n".join(f'zone:\n  name: "{zone.origin}"\n  zonefile: "{zones.file(zone.origin)}"' for zone in ZONES)
+    served = "\n".join(f'zone:\n  name: "{zone.origin}"\n  zonefile: "{zones.file(zone.origin)}"' for zone in zones.zones)
     config = directory / "nsd.conf"
     config.write_text(f"""\
 server:
@@ -48,7 +48,14 @@ class Unbound(Running):
     """A resolver that finds all zones at nsd: validating and asked in clear, or neither."""
 
     def __init__(
-        self, directory: Path, name: str, nsd_port: int, *, anchor: str = "", certificate: tuple[Path, Path] | None = None
+        self,
+        directory: Path,
+        name: str,
+        nsd_port: int,
+        *,
+        anchor: str = "",
+        certificate: tuple[Path, Path] | None = None,
+        zones: tuple[Zone, ...] = ZONES,
     ) -> None:
         need("unbound")
         self.plain_port, self.dot_port, self.doh_port = free_ports(3)
@@ -59,7 +66,7 @@ class Unbound(Running):
         config = directory / f"{name}.conf"
         modules = "validator iterator" if anchor else "iterator"
         anchors = f'  trust-anchor: "{anchor}"\n' if anchor else ""
-        stubs = "".join(f'stub-zone:\n  name: "{zone.origin}"\n  stub-addr: 127.0.0.1@{nsd_port}\n' for zone in ZONES)
+        stubs = "".join(f'stub-zone:\n  name: "{zone.origin}"\n  stub-addr: 127.0.0.1@{nsd_port}\n' for zone in zones)
         config.write_text(
             f'server:\n  module-config: "{modules}"\n{anchors}{serving}{_UNBOUND.format(directory=directory, name=name)}'
             f"remote-control:\n  control-enable: no\n{stubs}"

@@ -89,13 +89,13 @@ ZONES = (
 
 
 class SignedZones:
-    """The files of all zones, in `directory`, and the DS of the root."""
+    """The files of all `zones`, in `directory`, and the DS of the root."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, zones: tuple[Zone, ...] = ZONES) -> None:
         need("dnssec-keygen", "dnssec-signzone", "dnssec-dsfromkey", "ldns-keygen", "ldns-signzone")
-        self.directory = directory
+        self.directory, self.zones = directory, zones
         self._ds: dict[str, str] = {}
-        for zone in sorted(ZONES, key=lambda zone: -zone.origin.rstrip(".").count(".") - bool(zone.origin.strip("."))):
+        for zone in sorted(zones, key=lambda zone: -zone.origin.rstrip(".").count(".") - bool(zone.origin.strip("."))):
             self._make(zone)
         self.anchor = " ".join(self._ds["."].split())
 
@@ -120,7 +120,7 @@ class SignedZones:
     def _text(self, zone: Zone) -> str:
         lines = [f"$ORIGIN {zone.origin}", "$TTL 300", "@ 3600 SOA ns hostmaster 1 3600 900 604800 300", "@ 3600 NS ns"]
         lines += ["ns A 127.0.0.1", zone.records]
-        for child in ZONES:
+        for child in self.zones:
             if child.parent == zone.origin and child.origin != ".":
                 lines += [
                     f"{child.origin} NS ns.{child.origin}",
