@@ -23,7 +23,17 @@ moderate = settings(max_examples=300, deadline=None, derandomize=True)
 UDP, TCP = Transport.UDP, Transport.TCP
 HOST, OTHER, STRANGER = "127.0.0.1", "::1", "192.0.2.1"
 LONG = ".".join(["x" * 63] * 3 + ["y" * 61])
-NAMES = ["www.example", "empty.example", "gone.example", "big.example", "bad.example", "stale.example", LONG, "."]
+NAMES = [
+    "www.example",
+    "empty.example",
+    "gone.example",
+    "big.example",
+    "bad.example",
+    "stale.example",
+    "edge.example",
+    LONG,
+    ".",
+]
 
 
 class Everybody:
@@ -43,6 +53,7 @@ ANSWERS = {
     encoded("gone.example"): lambda _: Answer(3, authority=(SOA,), ede=(Ede(29, "made up " * 30),), born=BORN),
     encoded("big.example"): lambda q: Answer(0, (records(q, 120),), **SECURE),
     encoded("bad.example"): lambda q: Answer(0, (records(q, 2),), ede=(Ede(3, "x" * 190), Ede(22, "y" * 190)), **SECURE),
+    encoded("edge.example"): lambda q: Answer(0, (RRset(q.qname, q.qtype, 100, (bytes(460),)),), **SECURE),  # 513 octets
     encoded("stale.example"): lambda q: Answer(0, (records(q, 1),), stale=True, born=BORN),
 }
 
@@ -168,6 +179,36 @@ async def test_both_recall_the_same_and_what_answer_would_say(wires, later, payl
                 assert recalled is None or host != STRANGER
                 assert recalled in (None, await house.front.answer(wire, host, transport))
     assert house.recallers[0].secured == house.recallers[1].secured
+
+
+QUERY = b"\0\7\1\0\0\1\0\0\0\0\0\1" + encoded("edge.example") + b"\0\1\0\1"
+
+
+@pytest.mark.parametrize(
+    "opt",
+    [
+        b"\0\0\x29\4\xd0\0\1\0\0\0\0",  # EDNS version 1
+        b"\0\0\x29\4\xd0\0\0\0\0\0\3\0\x0c\0",  # half an option
+        b"\0\0\x29\4\xd0\0\0\0\0\0\5\0\x0c\0\2x",  # an option that ends after the message
+        b"\0\0\x29\4\xd0\0\0\0\0\0\1",  # RDATA that is not there
+        b"\0\0\x29\4\xd0\0\0\0\0\0\0x",  # an octet too many
+        b"\0\0\x2a\4\xd0\0\0\0\0\0\0",  # no OPT
+        b"\1a\0\x29\4\xd0\0\0\0\0\0\0",  # not the root's
+    ],
+)
+async def test_what_needs_a_closer_look_gets_it(opt):
+    house = House()
+    await house.fill([QUERY + b"\0\0\x29\4\xd0\0\0\0\0\0\0"])
+    assert house.recalled(QUERY + b"\0\0\x29\4\xd0\0\0\0\0\0\4\0\x0c\0\0", HOST, UDP) is not None
+    assert house.recalled(QUERY + opt, HOST, UDP) is None
+
+
+@pytest.mark.parametrize(("payload", "size"), [(0, 41), (512, 41), (513, 513), (4096, 513)])
+async def test_a_client_takes_at_least_512_octets(payload, size):
+    house = House()
+    query = QUERY + b"\0\0\x29" + payload.to_bytes(2) + bytes(6)
+    await house.fill([query])
+    assert len(house.recalled(query, HOST, UDP)) == size
 
 
 async def test_the_corpus_is_not_all_misses():
