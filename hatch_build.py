@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import os
 import shlex
 import subprocess
 import sysconfig
+import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,35 @@ FLAGS = "-O2 -fPIC -shared -fwrapv -fno-strict-aliasing -Wall -Wno-unused-functi
 class Core(BuildHookInterface[Any]):
     """The hook, which hatchling calls before it packs a wheel. DOHPROXY_BUILD=pure leaves the core out."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 -- hatchling's
         """Compile, and have the wheel say for which Python and machine it is."""
+        source = Path(self.root) / SOURCE
+        made = source.with_name(source.stem + EXTENSION_SUFFIXES[0])
+        made.unlink(missing_ok=True)
         if os.environ.get("DOHPROXY_BUILD") == "pure":
             return
-        source = Path(self.root) / SOURCE
-        made = source.with_name(source.stem + importlib.machinery.EXTENSION_SUFFIXES[0])
         try:
             compile_core(source, made)
-        except (ImportError, OSError, subprocess.CalledProcessError) as error:
-            self.app.display_warning(f"the core is not compiled, and cache hits are slower for it: {error}")
+        except (ImportError, OSError, CompileError, subprocess.CalledProcessError) as error:
+            self.app.display_warning(f"the core is not compiled, and cache hits take longer for it: {error}")
             return
-        build_data["pure_python"] = False
-        build_data["infer_tag"] = True
-        build_data["artifacts"].append(str(made.relative_to(self.root)))
+        build_data |= {"pure_python": False, "infer_tag": True}
+        build_data["artifacts"].append(f"/{made.relative_to(self.root)}")
+
+
+class CompileError(Exception):
+    """Cython does not take the source."""
 
 
 def compile_core(source: Path, made: Path, flags: str = FLAGS) -> None:
     """Make the extension module; raises ImportError, OSError or CalledProcessError where Cython or a compiler is missing."""
-    from Cython.Compiler.Main import compile as to_c
+    from Cython.Compiler.Main import compile as to_c  # noqa: PLC0415 -- where it is missing the build goes on
 
-    generated = source.with_suffix(".c")
-    try:
-        if to_c(str(source), output_file=str(generated)).num_errors:
-            raise ImportError("Cython does not take the source")
-        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    with tempfile.TemporaryDirectory(dir=made.parent) as directory:
+        generated, built = Path(directory, "core.c"), Path(directory, "core.so")
+        if to_c(str(source), output_file=str(generated)).num_errors:  # type: ignore[no-untyped-call]
+            raise CompileError(source)
         include = f"-I{sysconfig.get_path('include')}"
-        subprocess.run([*compiler, *shlex.split(flags), include, str(generated), "-o", str(made)], check=True)
-    finally:
-        generated.unlink(missing_ok=True)
+        subprocess.run([*compiler, *shlex.split(flags), include, str(generated), "-o", str(built)], check=True)
+        built.replace(made)  # whoever runs the old one keeps it
