@@ -17,7 +17,10 @@ def command(config: Path | None) -> None:
     """Serve, until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     settings = read_settings(config)
 
-    from dohproxy import worker  # noqa: PLC0415 -- heavy, and of no use to a configuration that is wrong
-    from dohproxy.config.load import default, load  # noqa: PLC0415
+    from dohproxy.config.load import default, load  # noqa: PLC0415 -- heavy, and of no use to a configuration that is wrong
 
-    sys.exit(worker.run(settings, default if config is None else partial(load, config)))
+    if settings.workers.count == 1:
+        from dohproxy.worker import run  # noqa: PLC0415
+    else:
+        from dohproxy.supervisor import run  # noqa: PLC0415 -- which does without nearly all of a worker
+    sys.exit(run(settings, default if config is None else partial(load, config)))

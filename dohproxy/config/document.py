@@ -20,6 +20,7 @@ Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 WholeSeconds = Annotated[int, Meta(ge=0)]
 Octets = Annotated[int, Text(texts.octets, 'octets, or a size such as "128 MiB"', kinds=(int, str))]
+WorkerCount = Annotated[int, Text(texts.workers, 'a whole number from 1 to 1024, or "auto"', kinds=(int, str))]
 Moment = Annotated[datetime, Meta(tz=True), Allowed("a date and time with its offset, such as 2026-12-31T00:00:00Z")]
 Address = Annotated[str, Text(texts.address, 'an IP address, such as "192.0.2.1" or "2001:db8::1"')]
 EndpointText = Annotated[Endpoint, Text(texts.endpoint, 'an IP address and a port, such as "127.0.0.1:53" or "[::1]:53"')]
@@ -220,7 +221,7 @@ class Evidence(Table, frozen=True, kw_only=True):
 class Workers(Table, frozen=True, kw_only=True):
     """`[workers]`."""
 
-    count: Annotated[int, Meta(ge=1, le=1024)] = _WORKERS.count
+    count: WorkerCount = _WORKERS.count
 
 
 class Document(Table, frozen=True, kw_only=True):

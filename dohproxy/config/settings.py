@@ -271,6 +271,7 @@ class Workers(Struct, frozen=True):
     """How many processes serve."""
 
     count: int = 1
+    """0: as many as there are processors for us."""
 
 
 class Settings(Struct, frozen=True):

@@ -16,6 +16,7 @@ from dohproxy.wire.text import rdata_from_text, type_from_text
 
 DEFAULT_PORTS = {"tls": 853, "https": 443, "udp": 53, "tcp": 53}
 LOCAL_TTL = 3600
+MAX_WORKERS = 1024
 _META_TYPES = range(128, 256)
 """RFC 6895 3.1: types of questions and of messages, which no zone has."""
 _OCTETS = re.compile(r"(\d+) *([KMG])i?B?", re.IGNORECASE)
@@ -29,6 +30,15 @@ class Url(Struct, frozen=True):
     host: str
     port: int
     path: str = ""
+
+
+def workers(written: int | str) -> int:
+    """A number of processes; 0 for `auto`."""
+    if written == "auto":
+        return 0
+    if not isinstance(written, int) or not 1 <= written <= MAX_WORKERS:
+        raise ValueError(f"{written} is no number of processes")
+    return written
 
 
 def address(text: str) -> str:

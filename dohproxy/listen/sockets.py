@@ -53,19 +53,31 @@ def open_sockets(listen: Listen, passed: tuple[socket.socket, ...] = ()) -> Sock
 
     Passed sockets that no endpoint asks for are closed, and that is said.
     """
+    return open_for_workers(listen, 1, passed)[0]
+
+
+def open_for_workers(listen: Listen, count: int, passed: tuple[socket.socket, ...] = ()) -> list[Sockets]:
+    """The same for so many workers: TCP sockets are shared, for UDP each has its own, with a queue of its own.
+
+    The kernel spreads datagrams over them by the addresses and ports of both sides (SO_REUSEPORT, socket(7)). One that
+    was passed has no equals, and is shared.
+    """
     pool = list(passed)
-    found = Sockets([], [])
+    shared = Sockets([], [])
+    own: list[list[socket.socket]] = [[] for _ in range(count - 1)]
     try:
-        _open_all("udp", listen, pool, found.udp)
-        _open_all("tcp", listen, pool, found.tcp)
+        _open_all("udp", listen, pool, shared.udp, own)
+        _open_all("tcp", listen, pool, shared.tcp, [])
     except ListenError:
-        found.close()
+        shared.close()
+        for sock in [sock for socks in own for sock in socks]:
+            sock.close()
         raise
     finally:
         _close_unasked(pool)
-    for sock in found.udp + found.tcp:
+    for sock in shared.udp + shared.tcp:
         log.info("listening on %s", _told(sock))
-    return found
+    return [shared, *(Sockets(udp, shared.tcp) for udp in own)]
 
 
 def _close_unasked(pool: list[socket.socket]) -> None:
@@ -74,29 +86,36 @@ def _close_unasked(pool: list[socket.socket]) -> None:
         sock.close()
 
 
-def _open_all(key: str, listen: Listen, pool: list[socket.socket], opened: list[socket.socket]) -> None:
+def _open_all(
+    key: str, listen: Listen, pool: list[socket.socket], opened: list[socket.socket], others: list[list[socket.socket]]
+) -> None:
     endpoints: tuple[Endpoint, ...] = getattr(listen, key)
     optional = endpoints == getattr(Listen(), key)
     for endpoint in endpoints:
-        if sock := _open(key, endpoint, listen, pool, optional):
-            opened.append(sock)  # noqa: PERF401 -- what was opened before a failure must be closed
+        if socks := _open(key, endpoint, listen, pool, optional, more=len(others)):
+            for place, sock in zip((opened, *others), socks, strict=True):
+                place.append(sock)
 
 
-def _open(key: str, endpoint: Endpoint, listen: Listen, pool: list[socket.socket], optional: bool) -> socket.socket | None:
-    """The endpoint's socket; None for IPv6 of the built-in default on a machine without it."""
+def _open(
+    key: str, endpoint: Endpoint, listen: Listen, pool: list[socket.socket], optional: bool, *, more: int
+) -> list[socket.socket]:
+    """The endpoint's socket, and `more` beside it; [] for IPv6 of the built-in default on a machine without it."""
     kind = socket.SOCK_DGRAM if key == "udp" else socket.SOCK_STREAM
     try:
-        sock = _take(pool, kind, endpoint) or _bind(kind, endpoint)
+        sock = _take(pool, kind, endpoint)
+        socks = [sock] * (1 + more) if sock else _bind_alike(kind, endpoint, 1 + more)
     except OSError as error:
         if optional and ":" in endpoint.address and error.errno in NO_IPV6:
             log.info("not listening on %s (%s): no IPv6 on this machine", endpoint, key)
-            return None
+            return []
         reason = REASONS.get(error.errno or 0, "")
         raise ListenError(f'listen.{key} "{endpoint}": {error.strerror}' + (f" ({reason})" if reason else "")) from None
-    sock.setblocking(False)
-    if kind == socket.SOCK_DGRAM:
-        _tune_udp(sock, listen.socket_buffer)
-    return sock
+    for sock in socks:
+        sock.setblocking(False)
+        if kind == socket.SOCK_DGRAM:
+            _tune_udp(sock, listen.socket_buffer)
+    return socks
 
 
 def _take(pool: list[socket.socket], kind: int, endpoint: Endpoint) -> socket.socket | None:
@@ -115,7 +134,25 @@ def _refuse_dual_stack(sock: socket.socket, endpoint: Endpoint) -> None:
         raise ListenError(f'the socket passed for "{endpoint}" takes IPv4 too: set BindIPv6Only=ipv6-only in its unit')
 
 
-def _bind(kind: int, endpoint: Endpoint) -> socket.socket:
+def _bind_alike(kind: int, endpoint: Endpoint, count: int) -> list[socket.socket]:
+    """So many sockets of one address. Another program's socket there is an error, even if it would let us share."""
+    first = _bind(kind, endpoint)
+    if count == 1:
+        return [first]
+    port = first.getsockname()[1]
+    first.close()
+    socks: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            socks.append(_bind(kind, Endpoint(endpoint.address, port), shared=True))  # noqa: PERF401 -- closed on failure
+    except OSError:
+        for sock in socks:
+            sock.close()
+        raise
+    return socks
+
+
+def _bind(kind: int, endpoint: Endpoint, *, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
     sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
     try:
@@ -123,6 +160,8 @@ def _bind(kind: int, endpoint: Endpoint) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for TIME_WAIT
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(socket.getaddrinfo(endpoint.address, endpoint.port, family, kind, 0, socket.AI_NUMERICHOST)[0][4])
         if kind == socket.SOCK_STREAM:
             sock.listen(BACKLOG)

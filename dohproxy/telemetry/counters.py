@@ -9,6 +9,7 @@ import msgspec
 
 from dohproxy.dnssec.reasons import CLOCK_NOT_SET, NEGATIVE_ANCHOR
 from dohproxy.model import Action, Ede, Outcome, Security
+from dohproxy.telemetry.tally import told
 
 UNREACHABLE, NETWORK_ERROR = 22, 23
 """EDE INFO-CODEs (RFC 8914 4.23, 4.24) that tell of a failed upstream."""
@@ -81,7 +82,7 @@ class Counters(msgspec.Struct, eq=False):
         """All counters by name, as values that stay as they are; RCODEs by number, without those that never were."""
         found = {name: getattr(self, name) for name in self.__struct_fields__}
         recalled = {security.value: count for security, count in zip(Security, found.pop("recalled"), strict=True) if count}
-        found["rcodes"] = {rcode: count for rcode, count in enumerate(self.rcodes) if count}
+        found["rcodes"] = {str(rcode): count for rcode, count in enumerate(self.rcodes) if count}
         named = ("security", "unvalidated", "blocked")
         return (
             found | {name: dict(getattr(self, name)) for name in named} | {"security": dict(self.security + Counter(recalled))}
@@ -89,13 +90,7 @@ class Counters(msgspec.Struct, eq=False):
 
     def summary(self) -> str:
         """The counters that are not zero, in one line of `name=number`."""
-        parts = []
-        for name, value in self.snapshot().items():
-            if isinstance(value, dict):
-                parts += [f"{name}[{key}]={count}" for key, count in sorted(value.items(), key=str)]
-            elif value:
-                parts.append(f"{name}={value}")
-        return " ".join(parts) or "nothing yet"
+        return told(self.snapshot())
 
 
 def _exemption(ede: Ede) -> str:

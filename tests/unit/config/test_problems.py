@@ -74,7 +74,7 @@ def test_every_problem_is_told_at_once_with_its_line_and_the_way_out(problems: P
     }
     by_key = {problem.key: problem for problem in found}
     assert "log-only" in by_key["dnssec.mode"].allowed
-    assert by_key["workers.count"].allowed == "a whole number from 1 to 1024"
+    assert by_key["workers.count"].allowed == 'a whole number from 1 to 1024, or "auto"'
     assert "addresses" in by_key["upstream[2].url"].allowed
     assert str(found[1]).endswith("did you mean udp?")
     assert "dohproxy.toml:3: listen.upd: there is no such key" in str(found[1])
