@@ -244,13 +244,13 @@ class Core:
 
         return Validated(below, world, proofs, self._flights, self._now, witness=witness)
 
-    async def keep(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Do the upkeep until cancelled: only of the core that serves, for there is one state file."""
+    async def keep(self, keeps: bool, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do the upkeep until cancelled: only of the core that serves, for there is one state file (see Upkeep)."""
         if self.upkeep is None:
             task_status.started()
             await trio.sleep_forever()
         else:
-            await self.upkeep.run(task_status)
+            await self.upkeep.run(keeps, task_status)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the upstreams' connections and the flights, until cancelled."""
@@ -294,8 +294,10 @@ class Service:
         *,
         tell_hits: bool = False,
         recorder: Recorder | None = None,
+        keeps: bool = True,
     ) -> None:
-        """Opens nothing; raises ConfigError."""
+        """Opens nothing; raises ConfigError. Of several processes that serve the same, one `keeps` the anchors' state."""
+        self._is_keeper = keeps
         self._nursery: trio.Nursery | None = None
         self._clock = Clock()
         self._make = partial(Core, clock=self._clock, forget=self._forget, recorder=recorder)
@@ -308,7 +310,7 @@ class Service:
         """Own the core that serves, and those that are leaving, until cancelled."""
         async with trio.open_nursery() as self._nursery:
             self._ends = await self._nursery.start(_run_until_replaced, self._core.run)
-            self._keeps = await self._nursery.start(_run_until_replaced, self._core.keep)
+            self._keeps = await self._nursery.start(_run_until_replaced, partial(self._core.keep, self._is_keeper))
             task_status.started()
             await trio.sleep_forever()
 
@@ -330,7 +332,7 @@ class Service:
             self._nursery.start_soon(_end_later, self._ends, self._timeout)
             if self._keeps is not None:
                 self._keeps.cancel()
-            self._keeps = await self._nursery.start(_run_until_replaced, core.keep)
+            self._keeps = await self._nursery.start(_run_until_replaced, partial(core.keep, self._is_keeper))
             self._core, self._ends, self._timeout = core, ends, settings.forwarding.timeout
         self.front.replace(generation)
 

@@ -26,6 +26,8 @@ class Serve(Struct, frozen=True, tag=True):
     """To a worker, first of all: beside it are the settings, then sockets, so many of them for UDP."""
 
     udp: int
+    keeps: bool = True
+    """Whether this worker is the one that keeps the anchors' state."""
 
 
 class Reload(Struct, frozen=True, tag=True):

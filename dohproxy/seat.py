@@ -72,7 +72,7 @@ class Seat:
     def _hand_over(self, channel: End, sealed: int) -> None:
         self.sealed = sealed
         files = [sealed, *(sock.fileno() for sock in (*self._sockets.udp, *self._sockets.tcp))]
-        if not channel.put(Serve(len(self._sockets.udp)), *files) or self._stopping:
+        if not channel.put(Serve(len(self._sockets.udp), self.number == 0), *files) or self._stopping:
             self.kill()
 
     async def _clear(self) -> None:

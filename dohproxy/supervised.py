@@ -105,14 +105,14 @@ def main() -> int:
     sink = logs.set_up(settings.log)
     _sign(sys.argv[1])
     try:
-        return guarded(partial(_serve, settings, sockets, sink, channel))
+        return guarded(partial(_serve, settings, sockets, sink, channel, keeps=message.keeps))
     finally:
         sink.close()
 
 
-def _serve(settings: Settings, sockets: Sockets, sink: LineSink, channel: End) -> int:
+def _serve(settings: Settings, sockets: Sockets, sink: LineSink, channel: End, *, keeps: bool) -> int:
     counters = Counters()
-    serve(settings, sockets, sink, counters, Supervisor(channel, counters))
+    serve(settings, sockets, sink, counters, Supervisor(channel, counters), keeps=keeps)
     return OK
 
 

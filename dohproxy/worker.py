@@ -57,15 +57,22 @@ def _run(settings: Settings, reread: Callable[[], Settings], sink: LineSink) -> 
     return OK
 
 
-def serve(settings: Settings, sockets: Sockets, sink: LineSink, counters: Counters, master: Master) -> None:
-    """Serve on these sockets until the master has it end; raises ConfigError if the service cannot be built."""
-    trio.run(Worker(settings, sockets, sink, counters, master).run)
+def serve(
+    settings: Settings, sockets: Sockets, sink: LineSink, counters: Counters, master: Master, *, keeps: bool = True
+) -> None:
+    """Serve on these sockets until the master has it end; raises ConfigError if the service cannot be built.
+
+    Of several processes that serve the same, one `keeps` the anchors' state.
+    """
+    trio.run(Worker(settings, sockets, sink, counters, master, keeps=keeps).run)
 
 
 class Worker:
     """The listeners and the service behind them, and what its master has it do."""
 
-    def __init__(self, settings: Settings, sockets: Sockets, sink: LineSink, counters: Counters, master: Master) -> None:
+    def __init__(
+        self, settings: Settings, sockets: Sockets, sink: LineSink, counters: Counters, master: Master, *, keeps: bool = True
+    ) -> None:
         """Compiles lists, if need be; raises ConfigError if the service cannot be built."""
         self._settings = settings
         self._sockets = sockets
@@ -76,7 +83,9 @@ class Worker:
         self._serving = trio.CancelScope()
         """Around the listeners and the service, whose flights end with it alone: its deadline is set at the word to stop."""
         self._evidence = EvidenceLog(settings, counters)
-        self._service = Service(settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence)
+        self._service = Service(
+            settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence, keeps=keeps
+        )
         counters.recalled = self._service.front.recall.secured
         self._listeners = self._make_listeners(self._service)
 

@@ -26,6 +26,14 @@ class StateFile:
         except UnicodeDecodeError:
             raise StateError(f"{self.path} is no text") from None
 
+    def version(self) -> tuple[int, int]:
+        """Tells one content from another: each is a file of its own. (0, 0) if there is none, or none that can be seen."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return 0, 0
+        return found.st_ino, found.st_mtime_ns
+
     def write(self, points: tuple[TrustPoint, ...]) -> None:
         """Put these in its place; blocks until they are on the disk. Raises OSError, and then the old file stands."""
         fresh = self.path.with_name(f".{self.path.name}.new")

@@ -22,13 +22,13 @@ class Upkeep(Struct, frozen=True):
     boot: BootClock | None = None
     signal: Callable[[], Awaitable[None]] | None = None
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Do it all until cancelled."""
+    async def run(self, keeps: bool, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do it all until cancelled. Of several processes one `keeps` the state file; the others read what it writes."""
         async with trio.open_nursery() as nursery:
             if self.boot is not None:
                 nursery.start_soon(self.boot.run, self.trusted.forget)
-            nursery.start_soon(self.following.run, self.trusted)
+            nursery.start_soon(self.following.run if keeps else self.following.read_along, self.trusted)
             nursery.start_soon(self.excepted.run, self.trusted)
-            if self.signal is not None:
+            if self.signal is not None and keeps:
                 nursery.start_soon(self.signal)
             task_status.started()

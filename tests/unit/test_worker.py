@@ -34,7 +34,7 @@ class Front:
         return wire.upper()
 
 class Service:
-    def __init__(self, settings, observers, *, tell_hits, recorder=None):
+    def __init__(self, settings, observers, *, tell_hits, recorder, keeps):
         if FAULT == "build":
             raise ConfigError((Problem("x.toml", 3, "policy.list", "the list is gone"),))
         self.front = Front()

@@ -308,3 +308,21 @@ async def test_an_upstream_that_has_nobody_beside_it_is_asked_twice_at_most(auto
     proxy = Proxy(zone, None)
     look = await proxy.following.look(ZONE)
     assert (len(zone.asked), look.seen.sighting.validated) == (2, False)
+
+
+async def test_what_one_process_follows_the_others_read(autojump_clock: MockClock, state: Path) -> None:
+    zone = Rolling(ZONE, [OLD, NEW], [OLD])
+    keeper, reader = Proxy(zone, state), Proxy(zone, state)
+    await keeper.days(0, 31)
+    asked = len(zone.asked)
+    with trio.move_on_after(3 * POLL + TIMEOUT):
+        await reader.following.read_along(reader.trusted)
+    assert reader.tags == keeper.tags == {OLD.tag, NEW.tag}
+    assert reader.forgotten == 2, "what was judged before, and what was under way"
+    assert len(zone.asked) == asked
+
+
+async def test_who_reads_along_without_a_file_does_nothing(autojump_clock: MockClock) -> None:
+    proxy = Proxy(Rolling(ZONE, [OLD]), None)
+    await proxy.following.read_along(proxy.trusted)
+    assert proxy.tags == {OLD.tag}
