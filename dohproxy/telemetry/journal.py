@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 from collections.abc import Callable
@@ -22,7 +23,8 @@ _BATCH: Final = 16
 class Journal(LineSink):
     """A sink that appends to a file; at `max_size` octets the file becomes `NAME.1` and a new one is begun.
 
-    A file that was moved or removed is begun again too, so any other way to rotate it will do. What cannot be written is
+    A file that was moved or removed is begun again too, so any other way to rotate it will do; and several processes may
+    write to one. What cannot be written is
     lost: `on_loss` is told how many lines, from any thread, and the log says so once.
     """
 
@@ -50,13 +52,27 @@ class Journal(LineSink):
 
     def _make_ready(self, octets: int) -> None:
         """Have the file open that is to be written to; raises OSError."""
-        here = _status(self._path)
-        if here is not None and here.st_size and here.st_size + octets > self._max_size:
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-            here = None
-        if here is None or self._fd < 0 or not os.path.samestat(here, os.fstat(self._fd)):
+        self._follow()
+        size = os.fstat(self._fd).st_size
+        if size and size + octets > self._max_size:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # of several processes that write to it, one moves it away
+            if self._is_here():
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._follow()
+
+    def _follow(self) -> None:
+        """Open the file that has the name now, and let go of any other, its lock too."""
+        if not self._is_here():
             self._close_file()
             self._fd, self._torn = os.open(self._path, _FLAGS, _MODE), False
+
+    def _is_here(self) -> bool:
+        """Whether what is open still has the name."""
+        if self._fd < 0:
+            return False
+        with suppress(FileNotFoundError):
+            return os.path.samestat(self._path.stat(follow_symlinks=False), os.fstat(self._fd))
+        return False
 
     def _failed(self, why: str) -> bool:
         if not self._failing:
@@ -73,10 +89,3 @@ class Journal(LineSink):
     def _run(self) -> None:
         super()._run()
         self._close_file()
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None

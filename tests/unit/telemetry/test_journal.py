@@ -47,6 +47,16 @@ def test_at_its_size_another_is_begun_and_one_is_kept(tmp_path, journal):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["j", "j.1"]
 
 
+def test_several_processes_may_write_to_one_file(tmp_path, journal, lost):
+    other = Journal(tmp_path / "j", 1000, lambda number: b"lost %d\n" % number, lost.append)
+    for number in range(6):
+        write(journal, b"%d" % number * 299 + b"\n")
+        write(other, b"%d" % number * 299 + b"\n")
+    kept = (tmp_path / "j.1").read_bytes() + (tmp_path / "j").read_bytes()
+    assert [line[:1] for line in kept.splitlines()] == [b"3", b"3", b"4", b"4", b"5", b"5"]
+    assert lost == []
+
+
 def test_a_line_longer_than_the_size_is_written_all_the_same(tmp_path, journal):
     write(journal, b"a" * 1999 + b"\n")
     assert (tmp_path / "j").stat().st_size == 2000
