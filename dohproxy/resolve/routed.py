@@ -15,8 +15,8 @@ from dohproxy.wire.constants import DS
 class Routed:
     """Sends each question to the stage of the closest enclosing zone.
 
-    `routes` maps zone names to stages; the root's is for all other names. `now` is the clock that answers age by. A DS record belongs to the parent side of a
-    zone cut, and so is asked for where the parent's names are (RFC 4035 3.1.4.1).
+    `routes` maps zone names to stages; the root's is for all other names. `now` is the clock that answers age by. A DS
+    record belongs to the parent side of a zone cut, and so is asked for where the parent's names are (RFC 4035 3.1.4.1).
     """
 
     def __init__(self, routes: Mapping[Name, Stage], now: Callable[[], float]) -> None:

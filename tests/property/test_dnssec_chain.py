@@ -44,8 +44,10 @@ FOREIGN = [rrset for answer in ANSWERS.values() for rrset in answer.answer + ans
 
 def told(judged):
     """What an answer says, whatever else is said of it: the case of a name within is no part of it (RFC 4034 6.2)."""
-    data = frozenset((r.owner, r.rdtype, frozenset(canonical_rdata(r.rdtype, rdata) for rdata in r.rdatas)) for r in judged.answer)
-    return judged.rcode, data
+    return judged.rcode, frozenset(
+        (rrset.owner, rrset.rdtype, frozenset(canonical_rdata(rrset.rdtype, rdata) for rdata in rrset.rdatas))
+        for rrset in judged.answer
+    )
 
 
 TRUTH = {place: told(TREE.judge(place[0], place[1])) for place in QUESTIONS}
