@@ -277,7 +277,7 @@ class Pipeline:
         self.engine = Engine(settings.policy, load_lists(settings.policy, cache_directory(environ)))
         self.gate = Gate(settings.access, self.engine)
         local = Local(core.stage, settings.local, clock.now, zones)
-        self.stage = Policed(local, self.engine, settings.dnssec.mode, modes, zones, clock.now)
+        self.stage = Policed(local, self.engine, mode=settings.dnssec.mode, modes=modes, zones=zones, now=clock.now)
 
     def client(self, address: str, transport: Transport) -> Client:
         """The client at this address, in the policy group that it belongs to."""

@@ -69,6 +69,13 @@ class ResolveError(DohproxyError):
         return (Ede(self.code, str(self)),)
 
 
+class NotServed(ResolveError):
+    """The client is none of those that may ask."""
+
+    rcode = REFUSED
+    code = 18
+
+
 class NoReachableUpstream(ResolveError):
     """No upstream could be reached, or none answered in time."""
 

@@ -17,11 +17,10 @@ from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
 from dohproxy.core import recaller
 from dohproxy.core.finished import Finished, pack
-from dohproxy.errors import ResolveError
+from dohproxy.errors import NotServed, ResolveError
 from dohproxy.model import (
     Action,
     Answer,
-    Attestation,
     Client,
     Ede,
     Outcome,
@@ -79,6 +78,18 @@ class Generation(Struct, frozen=True):
     """Seconds that a client's query may take."""
 
 
+SILENCE = -1
+"""The RCODE of an Outcome without a reply."""
+
+
+class _Asked(Struct, frozen=True, gc=False):
+    """One query, as far as its Outcome tells of it."""
+
+    question: Question | None
+    client: Client
+    began: float
+
+
 class Front:
     """Answers messages. `observers` are told of misses, and of hits too where `tell_hits`."""
 
@@ -115,34 +126,35 @@ class Front:
         try:
             request = parse_request_untrusted(wire)
         except NotARequest:
-            self._tell(None, Client(host, transport), -1, None, (), began, 0)
+            self._tell(_Asked(None, Client(host, transport), began), SILENCE, 0)
             return b""
         except BadRequest as bad:
-            return self._refuse_unread(bad, host, transport, began)
+            return self._refuse_unread(bad, _Asked(None, Client(host, transport), began))
         group = self._groups.get(host) or self._group(host)
         if group is None:
-            return self._turn_away(request, host, transport, began)
+            return self._turn_away(request, _Asked(request.question, Client(host, transport), began))
         client = Client(host, transport, group[0])
+        asked = _Asked(request.question, client, began)
         try:
             answer = screened(request, began) or await generation.pipeline.resolve(
                 Query(_in_class_in(request.question), client, trio.current_time() + generation.timeout, request.cd)
             )
         except ResolveError as error:
-            return self._fail(request, client, error, began)
-        except Exception:  # noqa: BLE001 - whatever a stranger's packet finds in us, the service goes on, and says so
+            return self._fail(request, asked, error)
+        except Exception:  # whatever a stranger's packet finds in us, the service goes on, and says so
             log.exception("a query failed by a defect of the program")
-            return self._fail(request, client, ResolveError("internal error"), began)
-        return self._reply(request, client, answer, began, generation)
+            return self._fail(request, asked, ResolveError("internal error"))
+        return self._reply(request, asked, answer, generation)
 
-    def _reply(self, request: Request, client: Client, answer: Answer, began: float, generation: Generation) -> bytes:
+    def _reply(self, request: Request, asked: _Asked, answer: Answer, generation: Generation) -> bytes:
         if answer.verdict is not None and answer.verdict.action is Action.DROP:
-            self._tell(request.question, client, -1, answer, answer.ede, began, 0)
+            self._tell(asked, SILENCE, 0, answer)
             return b""
         reply = compile_reply(answer, request, payload_size=generation.payload_size)
         if generation is self._generation:  # what an earlier one decided must not be replayed by a later one
-            self._remember(request, client, answer, reply)
-        sent = render(reply, request.id, request.qname, self._now(), self._limit(request, client.transport))
-        self._tell(request.question, client, answer.rcode, answer, answer.ede, began, len(sent))
+            self._remember(request, asked.client, answer, reply)
+        sent = render(reply, request.id, request.qname, self._now(), self._limit(request, asked.client.transport))
+        self._tell(asked, answer.rcode, len(sent), answer)
         return sent
 
     def _limit(self, request: Request, transport: Transport) -> int:
@@ -168,49 +180,41 @@ class Front:
                 finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream)
                 self._generation.replies.put(group[1] + key, finished)
 
-    def _refuse_unread(self, bad: BadRequest, host: str, transport: Transport, began: float) -> bytes:
+    def _refuse_unread(self, bad: BadRequest, asked: _Asked) -> bytes:
+        host = asked.client.address
         if (self._groups.get(host) or self._group(host)) is None and self._generation.refuse_silently:
             return b""
         reply = error_reply(bad, payload_size=self._generation.payload_size)
-        self._tell(None, Client(host, transport), bad.rcode, None, (), began, len(reply))
+        self._tell(asked, bad.rcode, len(reply))
         return reply
 
-    def _turn_away(self, request: Request, host: str, transport: Transport, began: float) -> bytes:
-        ede = (Ede(c.EDE_PROHIBITED, "this client is not served"),)
-        silent = self._generation.refuse_silently
-        reply = b"" if silent else error_reply_for(request, c.REFUSED, ede, payload_size=self._generation.payload_size)
-        self._tell(request.question, Client(host, transport), -1 if silent else c.REFUSED, None, ede, began, len(reply))
-        return reply
+    def _turn_away(self, request: Request, asked: _Asked) -> bytes:
+        error = NotServed("this client is not served")
+        if not self._generation.refuse_silently:
+            return self._fail(request, asked, error)
+        self._tell(asked, SILENCE, 0, error)
+        return b""
 
-    def _fail(self, request: Request, client: Client, error: ResolveError, began: float) -> bytes:
+    def _fail(self, request: Request, asked: _Asked, error: ResolveError) -> bytes:
         reply = error_reply_for(request, error.rcode, error.edes, payload_size=self._generation.payload_size)
-        self._tell(request.question, client, error.rcode, None, error.edes, began, len(reply), error.security, error.evidence)
+        self._tell(asked, error.rcode, len(reply), error)
         return reply
 
-    def _tell(
-        self,
-        question: Question | None,
-        client: Client,
-        rcode: int,
-        answer: Answer | None,
-        ede: tuple[Ede, ...],
-        began: float,
-        size: int,
-        security: Security = Security.UNCHECKED,
-        evidence: Attestation | None = None,
-    ) -> None:
+    def _tell(self, asked: _Asked, rcode: int, size: int, told: Answer | ResolveError | None = None) -> None:
+        """Tell the observers what was told the client, from what; None for an error that no question came to."""
+        answer = told if isinstance(told, Answer) else None
         outcome = Outcome(
-            question,
-            client,
+            asked.question,
+            asked.client,
             rcode,
-            answer.security if answer is not None else security,
+            told.security if told is not None else Security.UNCHECKED,
             answer.source if answer is not None else None,
             answer.verdict if answer is not None else None,
-            ede,
+            told.edes if isinstance(told, ResolveError) else answer.ede if answer is not None else (),
             answer.upstream if answer is not None else "",
-            self._now() - began,
+            self._now() - asked.began,
             size,
-            answer.evidence if answer is not None else evidence,
+            told.evidence if told is not None else None,
         )
         for observer in self._observers:
             observer.observe(outcome)

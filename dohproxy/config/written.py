@@ -49,7 +49,7 @@ class Shorthand(Struct, frozen=True):
     key: str
 
 
-class _Broken(Exception):  # noqa: N818 -- no error of its own: what is wrong has been reported
+class _Broken(Exception):  # no error of its own: what is wrong has been reported
     """The value cannot be used."""
 
 

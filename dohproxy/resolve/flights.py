@@ -101,7 +101,7 @@ class Flights:
             flight.outcome = await take()
         except ResolveError as error:
             flight.error = error
-        except Exception:  # noqa: BLE001 - nobody waits for it: a defect met here must not end the service
+        except Exception:  # nobody waits for it: a defect met here must not end the service
             log.exception("a flight failed by a defect of the program")
         finally:
             self._land(key, flight)

@@ -27,6 +27,7 @@ class Policed:
         self,
         below: Stage,
         engine: Engine,
+        *,
         mode: Mode,
         modes: Mapping[Name, Mode],
         zones: frozenset[Name],

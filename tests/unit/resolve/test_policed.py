@@ -32,7 +32,7 @@ CLUSTER = names.from_text("cluster.local")
 
 def policed(canned: Canned, mode: Mode = Mode.VALIDATE, group: PolicyGroup | None = None, **zones: Mode) -> Policed:
     engine = Engine(Policy(groups=(PAYMENTS, group or PolicyGroup("default"))), {})
-    return Policed(canned, engine, mode, {CLUSTER: Mode.OFF}, frozenset({CLUSTER}), lambda: 7.0)
+    return Policed(canned, engine, mode=mode, modes={CLUSTER: Mode.OFF}, zones=frozenset({CLUSTER}), now=lambda: 7.0)
 
 
 def of(group: str) -> Client:
