@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 
 import trio
 
 from dohproxy.core import datagrams
-from dohproxy.core.mmsg import Address
+from dohproxy.core.mmsg import BATCH, Address
 from dohproxy.core.pktinfo import Ancillary, wants_packet_info
+from dohproxy.core.pure import Miss
 from dohproxy.listen.intake import Intake
 from dohproxy.model import Transport
+
+BATCHES = 4
+"""Batches taken in a turn at most."""
+STARTS = 32
+"""Misses begun in a turn: each costs as much as dozens of hits, which come in between."""
 
 
 class UdpListener:
@@ -22,6 +29,7 @@ class UdpListener:
         self._under_way = intake.under_way
         self._counters = intake.counters
         self._taking = trio.CancelScope()
+        self._waiting: deque[Miss] = deque()
         self._datagrams = datagrams(sock, intake.front.recall, intake.counters, wants_packet_info(sock))
 
     async def run(self) -> None:
@@ -29,20 +37,38 @@ class UdpListener:
         async with trio.open_nursery() as answers:
             with self._taking:
                 while True:
-                    await trio.lowlevel.wait_readable(self._socket)
-                    for wire, client, back in self._datagrams.take():
-                        self._start(answers, wire, client, back)
+                    await self._turn()
+                    self._take()
+                    self._start(answers, STARTS)
+            self._start(answers, len(self._waiting))
 
     def stop(self) -> None:
         """Take no more queries."""
         self._taking.cancel()
 
-    def _start(self, answers: trio.Nursery, wire: bytes, client: Address, back: Ancillary | None) -> None:
-        if self._under_way.enter():
-            self._counters.misses += 1
-            answers.start_soon(self._answer, wire, client, back)
+    async def _turn(self) -> None:
+        """Let other tasks have their turn, and wait until there is something to do."""
+        if self._waiting:
+            await trio.lowlevel.checkpoint()
         else:
-            self._counters.shed += 1
+            await trio.lowlevel.wait_readable(self._socket)
+
+    def _take(self) -> None:
+        """Answer what is at hand and queue the rest; several batches while misses wait, as turns are long then."""
+        for _ in range(BATCHES):
+            before = self._counters.udp_queries
+            for miss in self._datagrams.take():
+                if self._under_way.enter():
+                    self._waiting.append(miss)
+                else:
+                    self._counters.shed += 1
+            if not self._waiting or self._counters.udp_queries - before < BATCH:
+                return
+
+    def _start(self, answers: trio.Nursery, most: int) -> None:
+        for _ in range(min(most, len(self._waiting))):
+            self._counters.misses += 1
+            answers.start_soon(self._answer, *self._waiting.popleft())
 
     async def _answer(self, wire: bytes, client: Address, back: Ancillary | None) -> None:
         try:

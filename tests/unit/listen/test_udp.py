@@ -5,7 +5,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dohproxy.core.mmsg import BATCH
-from dohproxy.listen.udp import UdpListener
+from dohproxy.listen.udp import STARTS, UdpListener
 from dohproxy.model import Transport
 
 ADDRESSES = ["127.0.0.1", "::1", "0.0.0.0", "::"]
@@ -94,6 +94,27 @@ async def test_other_tasks_have_their_turn_between_batches(intake, front, client
     nursery.start_soon(UdpListener(sock, intake).run)
     await watch()
     assert {BATCH, 2 * BATCH, 3 * BATCH} & set(seen)
+    nursery.cancel_scope.cancel()
+
+
+async def test_hits_do_not_wait_for_the_misses_before_them(intake, front, client, nursery, listening):
+    sock = listening("udp")
+    for i in range(6 * STARTS):
+        client.sendto(message(b"miss %d" % i), sock.getsockname())
+    client.sendto(message(b"hit"), sock.getsockname())
+    begun = []
+
+    async def watch():
+        while not intake.counters.hits:
+            await trio.lowlevel.checkpoint()
+        begun.append(intake.counters.misses)
+
+    nursery.start_soon(watch)
+    nursery.start_soon(UdpListener(sock, intake).run)
+    got = {(await receive(client))[0] for _ in range(6 * STARTS + 1)}
+    assert len(got) == 6 * STARTS + 1
+    assert begun[0] <= 3 * STARTS
+    assert intake.under_way.count == 0
     nursery.cancel_scope.cancel()
 
 
