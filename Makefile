@@ -1,12 +1,15 @@
 # make run    a small signed DNS and the proxy in front of it, to try      make test   all tests
+# make bench  ourselves beside unbound and others (tests/bench/README.md; installs them, as root)      make fuzz   the core
 # make lint   style       make types   mypy       make floors   who may import whom       make format       make clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+BENCH ?= hit
+FUZZ_SECONDS ?= 120
 
-.PHONY: run test lint types floors format clean
+.PHONY: run test bench fuzz lint types floors format clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/dohproxy lab --with-proxy
@@ -14,6 +17,13 @@ run: $(VENV)/installed
 test: $(VENV)/developing
 	@.ci/peers
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/installed
+	tests/bench/setup.sh
+	tests/bench/bench.py $(BENCH) --sut "$(CURDIR)/$(BIN)/dohproxy run --config {config}"
+
+fuzz: $(VENV)/developing
+	$(BIN)/python tests/fuzz/core.py --seconds $(FUZZ_SECONDS)
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check .
@@ -31,10 +41,11 @@ format: $(VENV)/developing
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -f dohproxy/core/_compiled*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What is installed is as old as pyproject.toml, which names it.
-$(VENV)/installed: $(VENV)/made pyproject.toml
+# What is installed is as old as pyproject.toml, which names it, and the core that was compiled for it.
+$(VENV)/installed: $(VENV)/made pyproject.toml hatch_build.py dohproxy/core/_compiled.pyx
 	@echo "Installing dohproxy in $(VENV) ..."
 	@$(BIN)/pip install -q -e . || { echo >&2 "make: installing needs a network, or an index of packages that pip knows: see above"; exit 1; }
 	@touch $@
