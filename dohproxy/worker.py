@@ -79,6 +79,7 @@ class Worker:
         self._sink = sink
         self._counters = counters
         self._master = master
+        self._limits = settings.access.limits
         self._stopping = False
         self._serving = trio.CancelScope()
         """Around the listeners and the service, whose flights end with it alone: its deadline is set at the word to stop."""
@@ -87,7 +88,8 @@ class Worker:
             settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence, keeps=keeps
         )
         counters.recalled = self._service.front.recall.secured
-        self._listeners = self._make_listeners(self._service)
+        self._intake = Intake(self._service.front, settings.listen, counters, settings.access.limits)
+        self._listeners = self._make_listeners()
 
     async def run(self) -> None:
         """Serve until told to stop."""
@@ -111,8 +113,8 @@ class Worker:
             observers.append(QueryLog(self._settings.log, self._sink))
         return observers
 
-    def _make_listeners(self, service: Service) -> list[UdpListener | TcpListener]:
-        intake = Intake(service.front, self._settings.listen, self._counters)
+    def _make_listeners(self) -> list[UdpListener | TcpListener]:
+        intake = self._intake
         table = ConnectionTable(self._settings.listen, self._counters)
         udp = [UdpListener(sock, intake) for sock in self._sockets.udp]
         return udp + [TcpListener(sock, intake, table) for sock in self._sockets.tcp]
@@ -146,7 +148,18 @@ class Worker:
             self._master.not_reloaded()
         else:
             self._evidence.use(settings)
+            self._limit(settings)
             self._master.reloaded(settings)
+
+    def _limit(self, settings: Settings) -> None:
+        """Keep the clients' limits as they are now. Who was over one stays so, unless the limits have changed."""
+        if settings.access.limits == self._limits:
+            return
+        self._limits = settings.access.limits
+        self._intake.limit(self._limits)
+        for listener in self._listeners:
+            if isinstance(listener, UdpListener):
+                listener.renew()
 
     async def _reassure(self) -> None:
         """Tell the master, who may have a watchdog, that the event loop turns."""

@@ -34,10 +34,7 @@ def assemble(written: document.Document, base: Path, report: Report) -> Settings
     files = Files(base, report)
     return Settings(
         listen=_listen(written.listen, report),
-        access=settings.Access(
-            PRIVATE_NETWORKS if written.access.allow is None else _values(written.access.allow),
-            written.access.action == "drop",
-        ),
+        access=_access(written.access),
         upstreams=_upstreams(written, files, report),
         forwarding=settings.Forwarding(**_fields(written.forwarding)),
         dnssec=_dnssec(written.dnssec, files, report),
@@ -79,6 +76,19 @@ def _check_distinct(endpoints: tuple[Endpoint, ...], at: tuple[str | int, ...], 
     for number, endpoint in enumerate(endpoints):
         if endpoint.port and endpoint in endpoints[:number]:
             report.problem((*at, number), f"{endpoint} is there twice")
+
+
+def _access(written: document.Access) -> settings.Access:
+    limits = settings.ClientLimits(
+        written.queries_per_second,
+        written.burst or max(1, round(written.queries_per_second)),
+        written.slip,
+        written.in_flight,
+        written.ipv4_prefix,
+        written.ipv6_prefix,
+    )
+    allow = PRIVATE_NETWORKS if written.allow is None else _values(written.allow)
+    return settings.Access(allow, written.action == "drop", limits)
 
 
 def _cache(written: document.Cache, report: Report) -> settings.Cache:

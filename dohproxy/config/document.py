@@ -47,7 +47,7 @@ DenyAction = Annotated[Action, Text(texts.action, ", ".join(_BLOCKING), _BLOCKIN
 EvidenceLevel = Literal["off", "failures", "all"]
 
 _LISTEN, _FORWARDING, _DNSSEC = settings.Listen(), settings.Forwarding(), settings.Dnssec()
-_EVIDENCE = settings.Evidence()
+_EVIDENCE, _LIMITS = settings.Evidence(), settings.ClientLimits()
 _CACHE, _LOG, _WORKERS = settings.Cache(), settings.Log(), settings.Workers()
 
 
@@ -71,6 +71,12 @@ class Access(Table, frozen=True, kw_only=True):
 
     allow: tuple[Placed[NetworkText], ...] | None = None
     action: Literal["refuse", "drop"] = "refuse"
+    queries_per_second: Annotated[float, Meta(ge=0)] = _LIMITS.queries_per_second
+    burst: Count | None = None
+    slip: Annotated[int, Meta(ge=0)] = _LIMITS.slip
+    in_flight: Annotated[int, Meta(ge=0)] = _LIMITS.in_flight
+    ipv4_prefix: Annotated[int, Meta(ge=1, le=32)] = _LIMITS.ipv4_prefix
+    ipv6_prefix: Annotated[int, Meta(ge=1, le=128)] = _LIMITS.ipv6_prefix
 
 
 class Upstream(Table, frozen=True, kw_only=True):

@@ -48,12 +48,27 @@ class Listen(Struct, frozen=True):
     """The user to become once the sockets are bound; "" stays."""
 
 
+class ClientLimits(Struct, frozen=True):
+    """What one client may ask for; a client is a prefix of addresses. 0 is no limit."""
+
+    queries_per_second: float = 0.0
+    burst: int = 1
+    """Queries that may come at once."""
+    slip: int = 2
+    """Of queries over the limit, every so manieth is answered truncated; 0 is none."""
+    in_flight: int = 0
+    """Queries under way at once."""
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 56
+
+
 class Access(Struct, frozen=True):
-    """Who is served at all."""
+    """Who is served at all, and how often."""
 
     allow: tuple[Network, ...]
     drop: bool = False
     """Whether others get silence instead of REFUSED."""
+    limits: ClientLimits = ClientLimits()
 
 
 class Upstream(Struct, frozen=True):

@@ -39,7 +39,7 @@ class Recall(Protocol):
     """Monotonic time in seconds."""
 
     def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> bytes | None:
-        """The finished reply, if one is at hand; `now` where the time is known already."""
+        """The finished reply, if one is at hand, or b"" for silence; `now` where the time is known already."""
         ...
 
 
@@ -155,7 +155,7 @@ class Datagrams:
             reply = recall(wire, host, _UDP, now)
             if reply is None:
                 misses.append((wire, batch.address(i, host), batch.back(i)))
-            else:
+            elif reply:
                 rcodes[reply[3] & 15] += 1
                 replies.append((i, reply))
         counts.udp_queries += len(queries)

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import trio
 
-from dohproxy.config.settings import Listen
+from dohproxy.config.settings import ClientLimits, Listen
+from dohproxy.core.pure import Recall
 from dohproxy.listen import Front
+from dohproxy.listen.limited import Limited
+from dohproxy.policy.rates import Prefixes, Rates
 from dohproxy.telemetry.counters import Counters
+
+NO_LIMITS = ClientLimits()
+
+
+class Room(Protocol):
+    """How many queries may be under way. UDP sheds what is beyond it, a TCP reader waits for room."""
+
+    def enter(self) -> bool:
+        """Count one more, if there is room for it."""
+        ...
+
+    async def wait(self) -> None:
+        """Count one more as soon as there is room."""
+        ...
+
+    def leave(self) -> None:
+        """Count one less, and let in who waits longest."""
+        ...
 
 
 class UnderWay:
-    """A count of queries with a limit. UDP sheds what is beyond it, a TCP reader waits for room."""
+    """A count of queries with a limit: a Room."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -36,11 +59,67 @@ class UnderWay:
             self._waiting.unpark()
 
 
+class OwnRoom:
+    """One client's room within that of all: a Room. It goes from `rooms` when nothing is in it."""
+
+    def __init__(self, key: bytes, limit: int, everyone: UnderWay, rooms: dict[bytes, OwnRoom]) -> None:
+        self._own, self._everyone = UnderWay(limit), everyone
+        self._key, self._rooms = key, rooms
+
+    def enter(self) -> bool:
+        """Count one more, if there is room for it here and there."""
+        if self._own.enter():
+            if self._everyone.enter():
+                return True
+            self._leave_own()
+        return False
+
+    async def wait(self) -> None:
+        """Count one more as soon as there is room, first here and then there."""
+        await self._own.wait()
+        try:
+            await self._everyone.wait()
+        except trio.Cancelled:
+            self._leave_own()
+            raise
+
+    def leave(self) -> None:
+        """Count one less, and let in who waits longest."""
+        self._everyone.leave()
+        self._leave_own()
+
+    def _leave_own(self) -> None:
+        self._own.leave()
+        if not self._own.count and self._rooms.get(self._key) is self:
+            del self._rooms[self._key]
+
+
 class Intake:
     """Made once per process, given to every listener and connection."""
 
-    def __init__(self, front: Front, limits: Listen, counters: Counters) -> None:
+    def __init__(self, front: Front, limits: Listen, counters: Counters, clients: ClientLimits = NO_LIMITS) -> None:
         self.front = front
         self.limits = limits
         self.counters = counters
         self.under_way = UnderWay(limits.in_flight)
+        self.limit(clients)
+
+    def limit(self, clients: ClientLimits) -> None:
+        """Keep these limits for each client from now on."""
+        self._clients = clients
+        self._prefixes = Prefixes(clients.ipv4_prefix, clients.ipv6_prefix)
+        self._rooms: dict[bytes, OwnRoom] = {}
+        self.recall: Recall = self.front.recall
+        """Knows the finished replies for datagrams, and which clients are over their rate."""
+        if clients.queries_per_second:
+            self.recall = Limited(self.front.recall, Rates(clients, self._prefixes), self.counters)
+
+    def room(self, host: str) -> Room:
+        """Where a query of the client at this address has to find room."""
+        if not self._clients.in_flight:
+            return self.under_way
+        key = self._prefixes.of(host)
+        room = self._rooms.get(key)
+        if room is None:
+            room = self._rooms[key] = OwnRoom(key, self._clients.in_flight, self.under_way, self._rooms)
+        return room

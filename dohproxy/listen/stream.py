@@ -8,7 +8,7 @@ from collections import deque
 import trio
 
 from dohproxy.errors import MalformedMessage
-from dohproxy.listen.intake import Intake
+from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Transport
 from dohproxy.wire.framing import Unframer, frame
 
@@ -35,7 +35,7 @@ class StreamConnection:
         self._stream = stream
         self._transport = transport
         self._front = intake.front
-        self._under_way = intake.under_way
+        self._intake = intake
         self._counters = intake.counters
         self._patience = intake.limits.tcp_idle_timeout
         self._pipeline = intake.limits.tcp_pipeline
@@ -109,11 +109,12 @@ class StreamConnection:
                 self._counters.hits += 1
                 self._put(reply)
                 return
-            await self._under_way.wait()
+            room = self._intake.room(self.host)
+            await room.wait()
         except trio.Cancelled:
             self._leave(1)
             raise
-        nursery.start_soon(self._answer, wire)
+        nursery.start_soon(self._answer, wire, room)
 
     def _wait_for_more(self) -> None:
         """Set how long the client may take: to complete a message, or to ask again."""
@@ -122,12 +123,12 @@ class StreamConnection:
         elif not self._open:
             self._reading.deadline = self.idle_since + self._patience
 
-    async def _answer(self, wire: bytes) -> None:
+    async def _answer(self, wire: bytes, room: Room) -> None:
         self._counters.misses += 1
         try:
             reply = await self._front.answer(wire, self.host, self._transport)
         finally:
-            self._under_way.leave()
+            room.leave()
         self._put(reply)
 
     def _put(self, reply: bytes) -> None:

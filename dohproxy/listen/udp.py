@@ -11,7 +11,7 @@ from dohproxy.core import datagrams
 from dohproxy.core.mmsg import BATCH, Address
 from dohproxy.core.pktinfo import Ancillary, wants_packet_info
 from dohproxy.core.pure import Miss
-from dohproxy.listen.intake import Intake
+from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Transport
 
 BATCHES = 4
@@ -25,12 +25,16 @@ class UdpListener:
 
     def __init__(self, sock: socket.socket, intake: Intake) -> None:
         self._socket = sock
+        self._intake = intake
         self._front = intake.front
-        self._under_way = intake.under_way
         self._counters = intake.counters
         self._taking = trio.CancelScope()
-        self._waiting: deque[Miss] = deque()
-        self._datagrams = datagrams(sock, intake.front.recall, intake.counters, wants_packet_info(sock))
+        self._waiting: deque[tuple[Miss, Room]] = deque()
+        self.renew()
+
+    def renew(self) -> None:
+        """Take datagrams by the limits that the intake has now."""
+        self._datagrams = datagrams(self._socket, self._intake.recall, self._counters, wants_packet_info(self._socket))
 
     async def run(self) -> None:
         """Serve until stopped; ends when the last answer is out."""
@@ -58,8 +62,9 @@ class UdpListener:
         for _ in range(BATCHES):
             before = self._counters.udp_queries
             for miss in self._datagrams.take():
-                if self._under_way.enter():
-                    self._waiting.append(miss)
+                room = self._intake.room(miss[1][0])
+                if room.enter():
+                    self._waiting.append((miss, room))
                 else:
                     self._counters.shed += 1
             if not self._waiting or self._counters.udp_queries - before < BATCH:
@@ -68,13 +73,14 @@ class UdpListener:
     def _start(self, answers: trio.Nursery, most: int) -> None:
         for _ in range(min(most, len(self._waiting))):
             self._counters.misses += 1
-            answers.start_soon(self._answer, *self._waiting.popleft())
+            miss, room = self._waiting.popleft()
+            answers.start_soon(self._answer, *miss, room)
 
-    async def _answer(self, wire: bytes, client: Address, back: Ancillary | None) -> None:
+    async def _answer(self, wire: bytes, client: Address, back: Ancillary | None, room: Room) -> None:
         try:
             reply = await self._front.answer(wire, client[0], Transport.UDP)
         finally:
-            self._under_way.leave()
+            room.leave()
         self._send(reply, client, back)
 
     def _send(self, reply: bytes, client: Address, back: Ancillary | None) -> None:

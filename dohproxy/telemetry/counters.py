@@ -32,6 +32,10 @@ class Counters(msgspec.Struct, eq=False):
     """Readable queries met with silence: dropped by policy or by the access list."""
     shed: int = 0
     """Not taken because too many queries were under way."""
+    limited: int = 0
+    """Queries of clients over their rate: met with silence, or slipped."""
+    slipped: int = 0
+    """Those of them that were answered truncated."""
     send_errors: int = 0
     receive_errors: int = 0
     tcp_accepted: int = 0

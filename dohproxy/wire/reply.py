@@ -223,6 +223,12 @@ def _without_texts(options: bytes) -> bytes:
     return kept
 
 
+def truncated_reply_for(request: Request) -> bytes:
+    """The reply that says no more than: ask by TCP."""
+    reply = error_reply_for(request, c.NOERROR)
+    return reply[:2] + (int.from_bytes(reply[2:4]) | c.TC).to_bytes(2) + reply[4:]
+
+
 def error_reply_for(request: Request, rcode: int, ede: tuple[Ede, ...] = (), *, payload_size: int = c.PAYLOAD_SIZE) -> bytes:
     """The reply that tells this client of an error, with what is known of its cause (RFC 8914)."""
     reply = compile_reply(Answer(rcode, ede=ede), request, payload_size=payload_size)

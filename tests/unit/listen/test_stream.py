@@ -197,7 +197,7 @@ async def test_a_client_that_is_gone_ends_its_queries(talk, front):
     talk.connection.close()
     await talk.closed()
     assert front.cancelled == 1
-    assert talk.connection._under_way.count == 0
+    assert talk.connection._intake.under_way.count == 0
 
 
 async def test_stopping_lets_answers_out(talk, front):
