@@ -14,18 +14,23 @@ from dohproxy.config.settings import Cache
 from dohproxy.model import Answer, Ede, Link, Name, Question, RRset, Security, Source, Transport
 from dohproxy.wire import constants as c
 
-Key = tuple[Question, bool]
-"""The question, and whether checking was disabled: such answers have a cache of their own."""
+Key = bytes
+"""The question, and whether checking was disabled: such answers have a cache of their own. See `key_of`."""
 
 DUE: Final = 0.1
 """The part of its lifetime that a fresh answer has left when it is worth asking again before anyone has to wait."""
 
-_SUFFIX: Final = struct.Struct("!HH?").pack
+_SUFFIX: Final = struct.Struct("!HH?")
 _ENTRY: Final = 32
 _TUPLE: Final = 56
 
 _Set = tuple[Name, int, int, tuple[bytes, ...], tuple[bytes, ...], int]
 """An RRset's fields; the owner is b"" where it is the question's name."""
+
+
+def key_of(question: Question, cd: bool) -> Key:
+    """What is said of this question is kept under this key."""
+    return question.qname + _SUFFIX.pack(question.qtype, question.qclass, cd)
 
 
 class _Packed(Struct, array_like=True, frozen=True, gc=False):
@@ -94,15 +99,14 @@ class AnswerStore:
 
         Whether its signatures still hold then is not known here.
         """
-        name = _name_of(key)
-        entry = self._entries.get(name)
+        entry = self._entries.get(key)
         if entry is None:
             return None
         packed = _decode(entry.packed)
         if now >= packed.fresh_until + self._stale_max:
-            self._entries.discard(name)
+            self._entries.discard(key)
             return None
-        return Found(_unpacked(packed, entry.chain, key[0].qname), packed.fresh_until)
+        return Found(_unpacked(packed, entry.chain, key[: -_SUFFIX.size]), packed.fresh_until)
 
     def put(self, key: Key, answer: Answer, now: float) -> Answer:
         """Keep the answer if it may be kept; it is returned as it is kept, with its TTLs clamped.
@@ -112,32 +116,27 @@ class AnswerStore:
         """
         if answer.rcode not in (c.NOERROR, c.NXDOMAIN):
             return answer
-        question = key[0]
-        answer = clamped(answer, question.qtype, self._settings)
-        fresh_until = answer.born + lifetime(answer, question.qtype)
+        qname, (qtype, _, _) = key[: -_SUFFIX.size], _SUFFIX.unpack_from(key, len(key) - _SUFFIX.size)
+        answer = clamped(answer, qtype, self._settings)
+        fresh_until = answer.born + lifetime(answer, qtype)
         if fresh_until > now:
-            self._entries.put(_name_of(key), _Entry(_packed(answer, fresh_until, question.qname), answer.chain))
+            self._entries.put(key, _Entry(_packed(answer, fresh_until, qname), answer.chain))
         else:
-            self._entries.discard(_name_of(key))
+            self._entries.discard(key)
         return answer
 
     def discard(self, key: Key) -> None:
         """Forget the answer to this question."""
-        self._entries.discard(_name_of(key))
+        self._entries.discard(key)
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
 
 
-def _name_of(key: Key) -> bytes:
-    question, cd = key
-    return question.qname + _SUFFIX(question.qtype, question.qclass, cd)
-
-
-def _octets_of(name: bytes, entry: _Entry) -> int:
+def _octets_of(key: Key, entry: _Entry) -> int:
     chain = _TUPLE + 8 * len(entry.chain) if entry.chain else 0
-    return SLOT + _ENTRY + bytes_size(name) + bytes_size(entry.packed) + chain
+    return SLOT + _ENTRY + bytes_size(key) + bytes_size(entry.packed) + chain
 
 
 def _packed(answer: Answer, fresh_until: float, qname: Name) -> bytes:
@@ -149,7 +148,7 @@ def _packed(answer: Answer, fresh_until: float, qname: Name) -> bytes:
             answer.security,
             answer.upstream,
             answer.transport,
-            tuple([(ede.code, ede.text) for ede in answer.ede]),
+            tuple([(ede.code, ede.text) for ede in answer.ede]) if answer.ede else (),
             tuple([_set_of(rrset, qname) for rrset in answer.answer]),
             tuple([_set_of(rrset, qname) for rrset in answer.authority]),
         )

@@ -45,7 +45,8 @@ class Bounded(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Keep the value in place of any that the key had; not if it alone is over the limit."""
-        self.discard(key)
+        if key in self._young or key in self._old:
+            self.discard(key)
         octets = self._octets_of(key, value)
         if octets > self.limit:
             return

@@ -26,11 +26,18 @@ def clamped(answer: Answer, qtype: int, settings: Cache) -> Answer:
     """
     negative = is_negative(answer, qtype)
     least = 0 if negative or answer.security is Security.SECURE else settings.min_ttl
+    if not negative and _are_within(answer, least, settings.max_ttl):
+        return answer
     return msgspec.structs.replace(
         answer,
         answer=tuple([_with_ttl(rrset, min(max(rrset.ttl, least), settings.max_ttl)) for rrset in answer.answer]),
         authority=tuple([_with_ttl(rrset, _authority_ttl(rrset, negative, settings)) for rrset in answer.authority]),
     )
+
+
+def _are_within(answer: Answer, least: int, most: int) -> bool:
+    ttls = [rrset.ttl for rrset in answer.answer]
+    return least <= min(ttls) and max(ttls + [rrset.ttl for rrset in answer.authority]) <= most
 
 
 def _authority_ttl(rrset: RRset, negative: bool, settings: Cache) -> int:
@@ -54,7 +61,8 @@ def lifetime(answer: Answer, qtype: int) -> int:
     if answer.rcode not in (c.NOERROR, c.NXDOMAIN):
         return 0
     ttls = [rrset.ttl for rrset in answer.answer]
-    ttls += [rrset.ttl for rrset in answer.authority if rrset.rdtype in _PROOFS]
+    if answer.authority:
+        ttls += [rrset.ttl for rrset in answer.authority if rrset.rdtype in _PROOFS]
     if is_negative(answer, qtype):
         ttls.append(min((rrset.ttl for rrset in answer.authority if rrset.rdtype == c.SOA), default=NEGATIVE_WITHOUT_SOA))
     return min(ttls)

@@ -36,7 +36,7 @@ class DnsStream:
     @property
     def capacity(self) -> int:
         """How many more exchanges may begin now."""
-        return 0 if self.closing else self._pipeline - len(self._asked)
+        return 0 if len(self._forgotten) >= self._pipeline else self._pipeline - len(self._asked)
 
     @property
     def closing(self) -> bool:

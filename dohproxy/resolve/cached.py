@@ -9,7 +9,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dohproxy.cache.answers import AnswerStore, Found, Key
+from dohproxy.cache.answers import AnswerStore, Found, Key, key_of
 from dohproxy.cache.failures import FailureStore
 from dohproxy.cache.proofs import ProofStore
 from dohproxy.dnssec.signatures import serial_gap
@@ -60,7 +60,7 @@ class Cached:
 
     async def resolve(self, query: Query) -> Answer:
         """The best answer that there is before the deadline; raises CachedFailure, or what the stages below raise."""
-        key, now = (query.question, query.cd), self._now()
+        key, now = key_of(query.question, query.cd), self._now()
         found = self._answers.get(key, now)
         if found is not None and found.is_fresh(now):
             if self._prefetch and found.is_due(now):
@@ -107,7 +107,8 @@ class Cached:
             self._failures.put(key, replace(answer, evidence=None), self._now())
             return answer
         self._failures.discard(key)
-        return replace(self._answers.put(key, answer, self._now()), source=Source.UPSTREAM)
+        kept = self._answers.put(key, answer, self._now())
+        return kept if kept.source is Source.UPSTREAM else replace(kept, source=Source.UPSTREAM)
 
 
 def _signatures_hold(answer: Answer, wall: int) -> bool:

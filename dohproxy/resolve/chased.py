@@ -99,7 +99,8 @@ class Chased:
 
 
 def _has_alias(answer: Answer) -> bool:
-    return any(rrset.rdtype in (CNAME, DNAME) for rrset in answer.answer)
+    types = [rrset.rdtype for rrset in answer.answer]
+    return CNAME in types or DNAME in types
 
 
 def _alias_at(qname: Name, rrsets: tuple[RRset, ...]) -> tuple[list[RRset], Name] | None:

@@ -22,8 +22,11 @@ class Health:
 
     def succeeded(self, now: float) -> bool:
         """It answered; whether it was down."""
+        self._answered = now
+        if not self._failures:
+            return False
         was_down = not self.up
-        self.up, self.reason, self._failures, self._answered = True, "", 0, now
+        self.up, self.reason, self._failures = True, "", 0
         return was_down
 
     def failed(self, reason: str, began: float, *, certain: bool = False) -> bool:

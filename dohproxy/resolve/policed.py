@@ -50,7 +50,8 @@ class Policed:
         found = self._engine.judge_answer(query.question, answer, group, asked, exempt=exempt)
         if found is not None and blocks(found):
             return replace(answer_for(found, query.question, self._now()), evidence=answer.evidence)
-        return replace(answer, verdict=found or asked)
+        verdict = found or asked
+        return answer if verdict is None else replace(answer, verdict=verdict)
 
     def mode_of(self, question: Question, group: Group) -> Mode:
         """The DNSSEC mode for this question: of its zone, else of the group, else of all."""

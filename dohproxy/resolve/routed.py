@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import trio
 from msgspec.structs import replace
 
 from dohproxy.errors import NoReachableUpstream
@@ -21,9 +22,12 @@ class Routed:
 
     def __init__(self, routes: Mapping[Name, Stage], now: Callable[[], float]) -> None:
         self._routes, self._now = dict(routes), now
+        self._split = set(routes) != {names.ROOT}
 
     def zone_of(self, question: Question) -> Name | None:
         """The configured zone that decides where this question goes; None if nobody is responsible."""
+        if not self._split:
+            return names.ROOT
         name = names.parent(question.qname) if question.qtype == DS and question.qname in self._routes else question.qname
         for zone in names.suffixes(name):
             if zone in self._routes:
@@ -36,4 +40,5 @@ class Routed:
         if zone is None:
             raise NoReachableUpstream(f"no upstream is configured for {names.to_text(query.question.qname)}")
         answer = await self._routes[zone].resolve(query)
-        return replace(answer, born=self._now())
+        age = trio.current_time() - answer.born
+        return replace(answer, born=self._now() - age)

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
+from math import inf
 
 import trio
 from msgspec import Struct
@@ -34,6 +35,9 @@ class State(Enum):
     SUSPECT = "suspect"
     """It kept silent while a question waited: it gets no more questions until it speaks again."""
     CLOSED = "closed"
+
+
+_OPEN = State.OPEN  # here: an enumeration looks its members up slowly
 
 
 class Route(Struct, frozen=True):
@@ -123,7 +127,7 @@ class Connection:
         self._bell = Bell()
         self._unsent = b""
         self._socket: socket.socket | None = None
-        self._clock = trio.CancelScope()
+        self._clock, self._alarm = trio.CancelScope(), inf
         self._life = trio.CancelScope()
         self._active = trio.current_time()
         """When octets last came, or a question."""
@@ -139,7 +143,7 @@ class Connection:
     @property
     def room(self) -> int:
         """How many more questions it could carry at once."""
-        if self.state is State.OPEN:
+        if self.state is _OPEN:
             return self._session.capacity - len(self._backlog)
         return self.route.pipeline - len(self._backlog) if self.state is State.CONNECTING else 0
 
@@ -158,8 +162,12 @@ class Connection:
         """Ask; the octets leave at the end of this turn, or once the connection can take them."""
         self._active = now = trio.current_time()
         exchange = Exchange(self, question, now)
+        if self.state is _OPEN and not self._backlog and self._session.capacity > 0:
+            self._start(exchange)
+            self._bell.ring()
+            return exchange
         self._backlog[exchange] = None
-        if self.state is State.OPEN:
+        if self.state is _OPEN:
             self._begin_waiting()
         return exchange
 
@@ -168,9 +176,12 @@ class Connection:
             exchange = next(iter(self._backlog))
             del self._backlog[exchange]
             exchange.began = self._active
-            exchange.key = self._session.begin(exchange.question)
-            self._under_way[exchange.key] = exchange
+            self._start(exchange)
         self._bell.ring()
+
+    def _start(self, exchange: Exchange) -> None:
+        exchange.key = self._session.begin(exchange.question)
+        self._under_way[exchange.key] = exchange
 
     def forget(self, exchange: Exchange) -> None:
         """Its answer is not wanted any more."""
@@ -183,8 +194,8 @@ class Connection:
 
     def expect(self, until: float) -> None:
         """Somebody waits until then."""
-        if until < self._clock.deadline:  # noqa: PLR1730 - to set it, even to what it is, costs more than to look
-            self._clock.deadline = until
+        if until < self._alarm:
+            self._alarm = self._clock.deadline = until
 
     async def run(self) -> None:
         """Lives the connection's life; returns when it is over, with every question answered or failed."""
@@ -283,14 +294,15 @@ class Connection:
 
     async def _watch(self) -> None:
         while True:
-            self._clock = trio.CancelScope(deadline=self._next_deadline(self._wake_late(trio.current_time())))
+            self._alarm = self._next_deadline(self._wake_late(trio.current_time()))
+            self._clock = trio.CancelScope(deadline=self._alarm)
             with self._clock:
                 await trio.sleep_forever()
             self._end_if_late(trio.current_time())
 
     def _wake_late(self, now: float) -> float:
         """Wakes the tasks that have waited long enough; answers when the next has."""
-        earliest = float("inf")
+        earliest = inf
         for exchange in (*self._under_way.values(), *self._backlog):
             if not exchange.waits:
                 continue

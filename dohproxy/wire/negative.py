@@ -12,7 +12,7 @@ def is_negative(answer: Answer, qtype: int) -> bool:
         return True
     if qtype == c.ANY:
         return not answer.answer
-    return all(rrset.rdtype != qtype for rrset in answer.answer)
+    return qtype not in [rrset.rdtype for rrset in answer.answer]
 
 
 def negative_ttl(soa: RRset) -> int:

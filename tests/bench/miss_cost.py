@@ -3,8 +3,8 @@
     python tests/bench/miss_cost.py [--validated] [--queries 20000] [--at-once 256] [--profile FILE]
 
 Upstream is an NSD, asked for fresh names; with --validated 70 % of them are signed, 20 % do not exist (NSEC3) and 10 %
-lie below an insecure delegation. Generator and NSD are other processes, on another CPU. --profile writes what cProfile saw, and prints
-the top of it: then the figures are of no worth.
+lie below an insecure delegation. Generator and NSD are other processes, on another CPU. --profile writes what cProfile
+saw, and prints the top of it: then the figures are of no worth.
 """
 
 from __future__ import annotations
@@ -188,8 +188,7 @@ async def measure(config: str, options: argparse.Namespace) -> None:
 async def _ask(port: int, asked: list[str], at_once: int) -> None:
     generator = multiprocessing.get_context("fork").Process(target=generate, args=(port, asked, at_once), daemon=True)
     generator.start()
-    while generator.is_alive():
-        await trio.sleep(0.02)
+    await trio.to_thread.run_sync(generator.join)
 
 
 def main() -> None:

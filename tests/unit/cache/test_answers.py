@@ -3,14 +3,14 @@ import tracemalloc
 
 from msgspec.structs import replace
 
-from dohproxy.cache.answers import AnswerStore
+from dohproxy.cache.answers import AnswerStore, key_of
 from dohproxy.config.settings import Cache
 from dohproxy.model import Answer, Ede, Link, Question, RRset, Security, Source, Transport
 from dohproxy.wire import constants as c
 from dohproxy.wire.names import from_text
 
 WWW, ZONE = from_text("www.example.com"), from_text("example.com")
-KEY = (Question(WWW, c.A), False)
+KEY = key_of(Question(WWW, c.A), False)
 SIGNATURE = b"\0\1\x0d\3" + bytes(14) + ZONE + b"s" * 64
 SOA = RRset(ZONE, c.SOA, 900, (ZONE + ZONE + bytes(16) + (60).to_bytes(4),))
 LINKS = (Link(ZONE, Security.SECURE, None, None, 12345, 13, "trust anchor"),)
@@ -51,10 +51,10 @@ def test_question_class_and_cd_are_told_apart():
     answers = store()
     answers.put(KEY, ANSWER, 50.0)
     for key in (
-        (KEY[0], True),
-        (Question(WWW, c.AAAA), False),
-        (Question(WWW, c.A, c.CH), False),
-        (Question(ZONE, c.A), False),
+        key_of(Question(WWW, c.A), True),
+        key_of(Question(WWW, c.AAAA), False),
+        key_of(Question(WWW, c.A, c.CH), False),
+        key_of(Question(ZONE, c.A), False),
     ):
         assert answers.get(key, 50.0) is None
 
@@ -113,7 +113,9 @@ def test_discard_and_clear():
 def ordinary(n):
     name = from_text(f"host{n}.some-zone-{n % 500}.example.com")
     rrset = RRset(name, c.A, 300, (n.to_bytes(4),))
-    return (Question(name, c.A), False), Answer(c.NOERROR, (rrset,), upstream="quad9", transport=Transport.DOT, chain=(*LINKS,))
+    return key_of(Question(name, c.A), False), Answer(
+        c.NOERROR, (rrset,), upstream="quad9", transport=Transport.DOT, chain=(*LINKS,)
+    )
 
 
 def test_200_000_ordinary_answers_fit_into_the_default_size():

@@ -165,3 +165,10 @@ async def test_nobody_is_asked_for_an_alias_s_target_of_which_all_is_proven(cann
     assert len(canned.asked) == 1
     assert (await stage.resolve(query("a.example", cd=True))).rcode == 0
     assert (await stage.resolve(query("a.example", avoid=("quad9",)))).rcode == 0
+
+
+async def test_the_age_that_an_answer_came_with_is_kept(autojump_clock: trio.testing.MockClock) -> None:
+    await trio.sleep(100)
+    old = Canned().on("www.example", answer("www.example. 300 A 192.0.2.1", born=70.0))
+    found = await Routed({ROOT: old}, lambda: 5000.0).resolve(query("www.example"))
+    assert found.born == 4970.0
