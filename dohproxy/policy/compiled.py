@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
@@ -31,6 +33,8 @@ REPORTED = 10
 _FORMAT = 1
 """To be raised when lines are read, or keys written, in another way."""
 _DIGEST, _LENGTH = 32, 4
+_LARGE = 1 << 20
+"""Octets from which on a list is compiled by a process of its own: nothing else of a process runs while a trie is built."""
 
 
 class Summary(Struct, frozen=True):
@@ -106,8 +110,12 @@ def load_list(settings: PolicyList, cache: Path | None) -> CompiledList:
     """The list, from its compiled file if that is there and good; raises OSError if the list's file cannot be read."""
     with settings.file.open("rb") as file:
         made_of = _made_of(hashlib.file_digest(file, "sha256").digest())
+        large = file.tell() >= _LARGE
     compiled = cache and cache / f"{hashlib.sha256(bytes(settings.file.resolve())).hexdigest()[:32]}.list"
     found = compiled and _open_compiled(compiled, made_of)
+    if compiled and not found and large:
+        _compile_apart(settings.file, compiled)
+        found = _open_compiled(compiled, made_of)
     return CompiledList(settings, *(found or _compile(settings.file, compiled)))
 
 
@@ -127,6 +135,13 @@ def _open_compiled(compiled: Path, made_of: str) -> tuple[marisa_trie.BinaryTrie
     start = end - _LENGTH - int.from_bytes(content[end - _LENGTH : end], "big")
     summary = msgspec.json.decode(content[start : end - _LENGTH], type=Summary)
     return (marisa_trie.BinaryTrie().mmap(str(compiled)), summary) if summary.made_of == made_of else None
+
+
+def _compile_apart(file: Path, compiled: Path) -> None:
+    """Have another process write the compiled file. If that fails there is none, and it is for the caller to compile."""
+    command = (sys.executable, "-P", "-m", __name__, file, compiled)
+    with suppress(OSError):
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 def _compile(file: Path, compiled: Path | None) -> tuple[marisa_trie.BinaryTrie, Summary]:
@@ -181,3 +196,7 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
         return Path(given.partition(":")[0])
     base = environment.get("XDG_CACHE_HOME") or str(Path(environment.get("HOME", "/var")) / ".cache")
     return Path(base) / "dohproxy"
+
+
+if __name__ == "__main__":
+    _compile(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -60,6 +60,21 @@ def test_a_changed_list_is_compiled_anew(ads: PolicyList, tmp_path: Path) -> Non
     assert only_file(tmp_path / "cache")
 
 
+def test_a_large_list_is_compiled_by_another_process(ads: PolicyList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_LARGE", 1)
+    forbid_compiling(monkeypatch)
+    check(load_list(ads, tmp_path / "cache"))
+    assert only_file(tmp_path / "cache").suffix == ".list"
+
+
+def test_where_there_can_be_no_other_process_a_large_list_is_compiled_here(
+    ads: PolicyList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "_LARGE", 1)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "missing"))
+    check(load_list(ads, tmp_path / "cache"))
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "garbage"])
 def test_a_damaged_compiled_file_is_made_anew(ads: PolicyList, tmp_path: Path, damage: str) -> None:
     load_list(ads, tmp_path / "cache")
