@@ -6,6 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from select import PIPE_BUF
 
 
 class LineSink:
@@ -56,12 +57,22 @@ class LineSink:
 
     def _write_waiting(self) -> None:
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch))]
+            batch = self._next_batch()
             if not self._write(b"".join(batch)):
                 self._lose(len(batch))
             elif self.lost > self._told:
                 told, self._told = self._told, self.lost
                 self._write(self._tell_loss(self.lost - told))
+
+    def _next_batch(self) -> list[bytes]:
+        """Lines that are written at once: so few that those of several processes stay whole in a pipe (pipe(7))."""
+        batch, size = [self._waiting.popleft()], 0
+        while self._waiting and len(batch) < self._batch:
+            size += len(batch[-1])
+            if size + len(self._waiting[0]) > PIPE_BUF:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
 
     def _lose(self, lines: int) -> None:
         self.lost += lines

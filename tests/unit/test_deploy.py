@@ -54,11 +54,11 @@ def setting(name):
 
 
 def test_the_service_speaks_as_the_worker_does():
-    worker = (ROOT / "dohproxy/worker.py").read_text()
+    master, supervisor = ((ROOT / f"dohproxy/{name}.py").read_text() for name in ("master", "supervisor"))
     assert setting("Type") == ["notify"]
     assert setting("ExecReload") == ["/bin/kill -HUP $MAINPID"]
-    assert setting("RestartPreventExitStatus") == ["2"] and "BAD_CONFIGURATION = 0, 1, 2" in worker
-    assert float(re.findall(r"^GRACE = ([\d.]+)", worker, re.MULTILINE)[0]) < float(setting("TimeoutStopSec")[0].rstrip("s"))
+    assert setting("RestartPreventExitStatus") == ["2"] and "BAD_CONFIGURATION = 0, 1, 2" in master
+    assert float(re.findall(r"^END = ([\d.]+)", supervisor, re.MULTILINE)[0]) < float(setting("TimeoutStopSec")[0].rstrip("s"))
 
 
 def test_sockets_are_of_one_version_of_ip():

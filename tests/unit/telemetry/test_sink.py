@@ -1,5 +1,6 @@
 import os
 import threading
+from select import PIPE_BUF
 
 from dohproxy.telemetry.sink import LineSink
 
@@ -86,3 +87,20 @@ def read_all_of(fd, size):
         got += len(os.read(fd, 65536))
     os.close(fd)
     return got == size
+
+
+def test_what_is_written_at_once_stays_whole_in_a_pipe_that_others_write_to():
+    read, write = os.pipe()
+    sink = LineSink(write, lambda _: b"")
+    lines = [b"%d" % number + b"x" * 1000 + b"\n" for number in range(20)] + [b"y" * 6000 + b"\n", b"z\n"]
+    for line in lines:
+        sink.put(line)
+    sizes = []
+    sink._write = lambda octets: sizes.append(len(octets)) or LineSink._write(sink, octets)
+    sink.start()
+    sink.close()
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        assert pipe.read() == b"".join(lines)
+    assert max(sizes[:-2]) <= PIPE_BUF
+    assert sizes[-2:] == [6001, 2]
