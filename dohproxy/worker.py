@@ -108,10 +108,7 @@ class Worker:
         self._master.stopped()
 
     def _observers(self) -> list[Observer]:
-        observers: list[Observer] = [self._counters, self._evidence]
-        if self._settings.log.queries:
-            observers.append(QueryLog(self._settings.log, self._sink))
-        return observers
+        return [self._counters, self._evidence, QueryLog(self._settings.log, self._sink)]
 
     def _make_listeners(self) -> list[UdpListener | TcpListener]:
         intake = self._intake

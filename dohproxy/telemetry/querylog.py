@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from dohproxy.config.settings import Log
-from dohproxy.model import Outcome
+from dohproxy.model import Action, Outcome, Security
 from dohproxy.telemetry.logs import one_line, timestamp
 from dohproxy.telemetry.sink import LineSink
 from dohproxy.wire import names, text
@@ -42,16 +42,18 @@ def told_address(address: str, clients: str) -> str:
 
 
 class QueryLog:
-    """An observer that writes a line for every query."""
+    """An observer that writes a line for every query; without `log.queries` only for those that are to be told anyway."""
 
     def __init__(self, log: Log, sink: LineSink) -> None:
         self._sink = sink
         self._clients = log.clients
+        self._all = log.queries
         self._line = self._json if log.format == "json" else self._text
 
     def observe(self, outcome: Outcome) -> None:
         """Write the line."""
-        self._sink.put(self._line(fields_of(outcome, told_address(outcome.client.address, self._clients))))
+        if self._all or _is_told_anyway(outcome):
+            self._sink.put(self._line(fields_of(outcome, told_address(outcome.client.address, self._clients))))
 
     @staticmethod
     def _json(fields: dict[str, Any]) -> bytes:
@@ -61,6 +63,12 @@ class QueryLog:
     def _text(fields: dict[str, Any]) -> bytes:
         told = " ".join(f"{name}={_quoted(str(value))}" for name, value in fields.items())
         return f"{timestamp(time.time())} query {told}\n".encode(errors="backslashreplace")
+
+
+def _is_told_anyway(outcome: Outcome) -> bool:
+    """Whether a list's action `log` or the DNSSEC mode `log-only` let it through: telling is what they are for."""
+    failed = outcome.security in (Security.BOGUS, Security.INDETERMINATE) and outcome.source is not None
+    return failed or (outcome.verdict is not None and outcome.verdict.action is Action.LOG)
 
 
 def fields_of(outcome: Outcome, address: str) -> dict[str, Any]:

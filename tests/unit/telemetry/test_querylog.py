@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from dohproxy.config.settings import Log
 from dohproxy.model import Action, Client, Ede, Outcome, Question, Rule, Security, Source, Transport, Verdict
@@ -20,7 +21,7 @@ class Lines:
 def logged(log, *, address="192.0.2.77", question=Question(b"\3www\7example\0", 28), verdict=None, ede=(), rcode=0):  # noqa: B008
     lines = Lines()
     client = Client(address, Transport.UDP, "kids")
-    QueryLog(log, lines).observe(
+    QueryLog(replace(log, queries=True), lines).observe(
         Outcome(question, client, rcode, Security.SECURE, Source.UPSTREAM, verdict, ede, "quad9", 0.0123456, 99)
     )
     [line] = lines.lines
@@ -82,3 +83,24 @@ def test_client_addresses(clients, address, told):
 
 def test_shortening_nothing():
     assert shortened("") == ""
+
+
+@pytest.mark.parametrize(
+    ("security", "source", "action", "told"),
+    [
+        (Security.SECURE, Source.UPSTREAM, None, False),
+        (Security.SECURE, Source.CACHE, Action.ALLOW, False),
+        (Security.UNCHECKED, Source.POLICY, Action.NXDOMAIN, False),
+        (Security.BOGUS, None, None, False),  # refused: SERVFAIL
+        (Security.BOGUS, Source.UPSTREAM, None, True),  # let through by log-only
+        (Security.INDETERMINATE, Source.CACHE, None, True),
+        (Security.SECURE, Source.CACHE, Action.LOG, True),
+    ],
+)
+def test_what_is_there_to_be_told_is_told_without_the_query_log(security, source, action, told):
+    lines = Lines()
+    verdict = action and Verdict(action, VERDICT.rule)
+    client = Client("192.0.2.77", Transport.UDP, "kids")
+    question = Question(b"\3www\7example\0", 1)
+    QueryLog(Log(), lines).observe(Outcome(question, client, 0, security, source, verdict, (), "", 0.0, 9))
+    assert bool(lines.lines) is told
