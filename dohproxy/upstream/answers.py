@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dohproxy.errors import MalformedMessage, UpstreamFailed
-from dohproxy.model import Answer, Ede, Name, Transport
-from dohproxy.wire.constants import OPTION_EDE, OPTION_REPORT_CHANNEL, TC
+from dohproxy.model import Answer, Ede, Name, Question, RRset, Transport
+from dohproxy.wire.constants import CNAME, DNAME, OPTION_EDE, OPTION_REPORT_CHANNEL, TC
 from dohproxy.wire.message import Edns, parse_message_untrusted
-from dohproxy.wire.names import ROOT
+from dohproxy.wire.names import ROOT, suffixes
 from dohproxy.wire.rdata import read_name
 
 
 def answer_from(reply: bytes, upstream: str, transport: Transport, born: float) -> Answer:
-    """What the reply says, without its additional section; `born` is when its TTLs began to count down.
+    """What the reply says of its question, without its additional section; `born` is when its TTLs began to count down.
 
     Raises UpstreamFailed for garbage and for a truncated reply, which has no place in a stream.
     """
@@ -24,7 +24,7 @@ def answer_from(reply: bytes, upstream: str, transport: Transport, born: float) 
     edns = message.edns if message.edns is not None and message.edns.options else None
     return Answer(
         rcode=message.rcode,
-        answer=message.answer,
+        answer=_to_the_point(message.question, message.answer),
         authority=message.authority,
         ede=_extended_errors(edns) if edns is not None else (),
         agent=_agent(edns) if edns is not None else b"",
@@ -32,6 +32,22 @@ def answer_from(reply: bytes, upstream: str, transport: Transport, born: float) 
         upstream=upstream,
         transport=transport,
     )
+
+
+def _to_the_point(question: Question | None, rrsets: tuple[RRset, ...]) -> tuple[RRset, ...]:
+    """Those of the names that the question leads to, by aliases or not at all: the rest is what nobody asked (RFC 5452 6)."""
+    if question is None:
+        return ()
+    if all(rrset.owner == question.qname and rrset.rdclass == question.qclass for rrset in rrsets):
+        return rrsets
+    rrsets = tuple(rrset for rrset in rrsets if rrset.rdclass == question.qclass)
+    aliases = {rrset.owner: rrset.rdatas[0].lower() for rrset in rrsets if rrset.rdtype == CNAME}
+    reached, name = set[Name](), question.qname
+    while name not in reached:
+        reached.add(name)
+        name = aliases.get(name, name)
+    above = {suffix for name in reached for suffix in suffixes(name)} if any(r.rdtype == DNAME for r in rrsets) else reached
+    return tuple(rrset for rrset in rrsets if rrset.owner in (above if rrset.rdtype == DNAME else reached))
 
 
 def _extended_errors(edns: Edns) -> tuple[Ede, ...]:
