@@ -26,11 +26,14 @@ MAX_ITERATIONS: Final = 50
 """NSEC3 records that ask for more are not worth their hashes here."""
 MAX_HASHES: Final = 12
 """For one question."""
+_LIMITS: Final = {**DEFAULT_LIMITS, Cost.HASHES: MAX_HASHES}
 REMEMBERED_HASHES: Final = 512
 """Of one zone, so that its apex and wildcards are not hashed again for each question."""
 OVERHEAD: Final = 1000
 """Octets of memory that an entry takes besides its names, RDATA and signatures, about."""
 
+_LEARNT: Final = (c.SOA, c.NSEC, c.NSEC3)
+"""Types of which not only what a wildcard made is kept."""
 _SIGNER: Final = 18
 """Where the signer's name stands in the RDATA of an RRSIG (RFC 4034 3.1)."""
 _SYNTHESIZED: Final = (Ede(c.EDE_SYNTHESIZED, "proven by validated denial records in the cache (RFC 8198)"),)
@@ -144,8 +147,11 @@ class ProofStore:
     def _learn(self, rrset: RRset, now: float) -> None:
         if rrset.ttl < 1:
             return
-        name, owner = _signer(rrset), nsec.signed_owner(rrset)
-        if name is None or owner is None or rrset.rdclass != c.IN or not names.is_subdomain(owner, name):
+        owner = nsec.signed_owner(rrset)
+        if owner is None or not (rrset.rdtype in _LEARNT or names.is_wildcard(owner)):
+            return
+        name = _signer(rrset)
+        if name is None or rrset.rdclass != c.IN or not names.is_subdomain(owner, name):
             return
         zone = self._zones.get(name) or _Zone(name)
         if rrset.rdtype == c.NSEC:
@@ -191,10 +197,14 @@ class ProofStore:
         return now + min(rrset.ttl, self.max_ttl, negative_ttl(soa.rrset) if soa else self.max_ttl)
 
     def _keep(self, kept: _Kept) -> None:
-        if (old := kept.shelf.get(kept.key)) is not None:
-            self._forget(old)
+        old = kept.shelf.get(kept.key)
         if kept.octets > self.limit:
+            if old is not None:
+                self._forget(old)
             return
+        if old is not None:
+            del self._kept[old]
+            self.octets -= old.octets
         self._zones[kept.zone.name] = kept.zone
         kept.shelf[kept.key] = kept
         self._kept[kept] = None
@@ -256,7 +266,7 @@ class ProofStore:
 
     def _by_nsec3(self, zone: _Zone, question: Question, now: float) -> Answer | None:
         assert zone.parameters is not None
-        budget = Budget({**DEFAULT_LIMITS, Cost.HASHES: MAX_HASHES})
+        budget = Budget(_LIMITS)
         if len(zone.hashes) > REMEMBERED_HASHES:
             zone.hashes.clear()
         budget.hashes = zone.hashes
@@ -269,6 +279,8 @@ class ProofStore:
         qname = question.qname
         encloser, found = self._path(zone, qname, hashing, now)
         if encloser == qname:
+            if not (found and isinstance(found[-1].record, Nsec3) and found[-1].record.owner == hashing.hash(qname)):
+                return None
             return self._negative(zone, nsec3.prove_nonexistence(qname, question.qtype, _among(found, hashing)), found, now)
         wildcard = names.wildcard_of(encloser)
         source = self._fresh(zone.wildcards.get((wildcard, question.qtype)), now)

@@ -22,10 +22,14 @@ _DIGESTS: Final = {SHA1: hashlib.sha1, SHA256: hashlib.sha256, SHA384: hashlib.s
 DIGEST_NAMES: Final = {1: "SHA-1", 2: "SHA-256", 3: "GOST R 34.11-94", 4: "SHA-384", 5: "GOST R 34.11-2012", 6: "SM3"}
 
 
+_GOOD: Final = 6
+"""Signatures that a key remembers to be good: about as many as are repeated from one negative answer of a zone to the next."""
+
+
 class Key:
     """A DNSKEY record; its public key is made when it is first needed, and once."""
 
-    __slots__ = ("_refusal", "_verify", "algorithm", "flags", "protocol", "rdata", "tag")
+    __slots__ = ("_good", "_refusal", "_verify", "algorithm", "flags", "protocol", "rdata", "tag")
 
     def __init__(self, rdata: bytes) -> None:
         self.rdata = rdata
@@ -34,6 +38,8 @@ class Key:
         self.tag = key_tag(rdata)
         self._verify: Verify | None = None
         self._refusal = ""
+        self._good: dict[bytes, bytes] = {}
+        """What was signed, by signature: the latest, the last of them last."""
 
     @property
     def usable(self) -> bool:
@@ -56,6 +62,9 @@ class Key:
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Whether this is the key's signature of the data; False too for a key that is malformed or refused."""
+        if self._good.get(signature) == data:
+            self._good[signature] = self._good.pop(signature)
+            return True
         if self._verify is None:
             if self._refusal:
                 return False
@@ -68,6 +77,9 @@ class Key:
             self._verify(signature, data)
         except (InvalidSignature, ValueError):
             return False
+        self._good[signature] = data
+        if len(self._good) > _GOOD:
+            del self._good[next(iter(self._good))]
         return True
 
 
