@@ -13,10 +13,11 @@ from dohproxy.cache.proofs import ProofStore
 from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.validate import World
 from dohproxy.errors import NoReachableUpstream
-from dohproxy.model import Answer, Query, Security
+from dohproxy.model import Answer, Query, RRset, Security
 from dohproxy.resolve.flights import Flights
 from dohproxy.resolve.validated import Validated
 from dohproxy.wire.constants import DNSKEY, DS, A
+from dohproxy.wire.names import from_text
 
 
 class Resolvers:
@@ -128,3 +129,17 @@ async def test_proofs_are_learnt_from_secure_answers_only() -> None:
         got = await stage.resolve(query("nothing.example.com"))
     assert (got.rcode, got.security) == (3, Security.SECURE)
     assert proofs.synthesize(query("nothing.example.com").question, 0.0) is not None
+
+
+async def test_a_link_that_is_denied_at_hand_is_not_asked_for() -> None:
+    """RFC 8198 4; the unsigned answer below a name that does not exist costs no question about a zone cut."""
+    below, proofs = Resolvers(count=1), ProofStore(1 << 20)
+    forged = RRset(from_text("www.nothing.example.com"), A, 60, (bytes(4),))
+    async with Flights() as flights:
+        stage = validated(below, flights, proofs)
+        await stage.resolve(query("nothing.example.com"))
+        below.asked.clear()
+        below.spoil = lambda query, answer: replace(answer, rcode=0, answer=(forged,), authority=())
+        got = await stage.resolve(query("www.nothing.example.com"))
+    assert (got.security, got.ede[0].code) == (Security.BOGUS, 10)
+    assert below.count() == {A: 2}, "the answer, and a second try: no DS"
