@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from datetime import UTC, datetime
 
@@ -85,6 +86,7 @@ def loss_line(form: str, lost: int) -> bytes:
 
 def set_up(log: Log, fd: int = STDERR) -> LineSink:
     """Send the project's log to `fd`; what is logged before is not lost. The caller closes the sink at the end."""
+    _open_standard_descriptors()
     sink = LineSink(fd, lambda lost: loss_line(log.format, lost))
     sink.start()
     handler = EventHandler(sink, log.format)
@@ -94,3 +96,10 @@ def set_up(log: Log, fd: int = STDERR) -> LineSink:
     root.setLevel(log.level.upper())
     logging.captureWarnings(False)
     return sink
+
+
+def _open_standard_descriptors() -> None:
+    """Open to nowhere what was closed of them, or a socket would get the number that the log is written to."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)

@@ -1,6 +1,8 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -74,3 +76,16 @@ def test_a_bad_record_ends_nobody(logged):
 
 def test_timestamp_is_utc_with_milliseconds():
     assert logs.timestamp(0.25) == "1970-01-01T00:00:00.250Z"
+
+
+def test_no_socket_gets_the_number_of_a_closed_standard_error():
+    program = """
+import os, socket
+from dohproxy.config.settings import Log
+from dohproxy.telemetry.logs import set_up
+os.close(0), os.close(2)
+set_up(Log()).close()
+print(socket.socket().fileno(), os.get_inheritable(2))
+"""
+    told = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    assert int(told[0]) > 2 and told[1] == "True"
