@@ -33,7 +33,7 @@ from dohproxy.model import (
     Transport,
 )
 from dohproxy.wire import constants as c
-from dohproxy.wire.peek import key_of
+from dohproxy.wire.peek import key_of, question_at_hand
 from dohproxy.wire.reply import Reply, compile_reply, error_reply_for, render, shape
 from dohproxy.wire.request import BadRequest, NotARequest, Request, error_reply, parse_request_untrusted
 
@@ -91,11 +91,11 @@ class _Asked(Struct, frozen=True, gc=False):
 
 
 class Front:
-    """Answers messages. `observers` are told of misses, and of hits too where `tell_hits`."""
+    """Answers messages. `observers` are told of misses and of what policy stopped; of all hits too where `tell_hits`."""
 
     def __init__(self, generation: Generation, observers: Sequence[Observer], clock: Clock, tell_hits: bool = False) -> None:
         self._observers, self._now = observers, clock.now
-        self.recall = recaller(clock.now, self._tell_hit if tell_hits else None)
+        self.recall = recaller(clock.now, self._tell_hit, tell_hits)
         """The finished reply to a message, if one is at hand: see `dohproxy.core`. No await, no decision."""
         self.replace(generation)
 
@@ -167,17 +167,18 @@ class Front:
     def _remember(self, request: Request, client: Client, answer: Answer, reply: Reply) -> None:
         """Keep the reply for `recall`, if the next client of the group would get the same.
 
-        Not for a verdict that is to be told each time, nor for ANY, whose answer depends on the transport.
+        Not for ANY, whose answer depends on the transport.
         """
         until = reply.born + _SHARE_RECALLED * (reply.expires - reply.born)
-        if until <= self._now() or (answer.verdict is not None and answer.verdict.action is not Action.ALLOW):
+        if until <= self._now():
             return
+        verdict = answer.verdict if answer.verdict is not None and answer.verdict.action is not Action.ALLOW else None
         key = key_of(request.question, shape(request))
         if key is not None and request.question.qtype != c.ANY:
             group = self._groups.get(client.address)
             if group is not None and group[0] == client.group:
-                packed = pack(reply, until, answer.security)
-                finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream)
+                packed = pack(reply, until, answer.security, told=verdict is not None)
+                finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream, verdict)
                 self._generation.replies.put(group[1] + key, finished)
 
     def _refuse_unread(self, bad: BadRequest, asked: _Asked) -> bytes:
@@ -220,11 +221,18 @@ class Front:
             observer.observe(outcome)
 
     def _tell_hit(self, wire: bytes, host: str, transport: Transport, finished: Finished, size: int) -> None:
-        question = parse_request_untrusted(wire).question
         group = self._groups.get(host) or self._group(host)
-        client = Client(host, transport, group[0] if group is not None else "")
         outcome = Outcome(
-            question, client, finished.rcode, finished.security, Source.CACHE, None, finished.ede, finished.upstream, 0.0, size
+            question_at_hand(wire),
+            Client(host, transport, group[0] if group is not None else ""),
+            finished.rcode,
+            finished.security,
+            Source.CACHE,
+            finished.verdict,
+            finished.ede,
+            finished.upstream,
+            0.0,
+            size,
         )
         for observer in self._observers:
             observer.observe(outcome)

@@ -67,11 +67,11 @@ class _Oblivious(pure.Recaller):
         """None."""
 
 
-def recaller(now: Callable[[], float], tell: Tell | None = None) -> Recaller:
+def recaller(now: Callable[[], float], tell: Tell, tell_all: bool = False) -> Recaller:
     """What replays finished replies."""
     if KIND == "off":
         return _Oblivious(now, tell)
-    made: Recaller = (_compiled or pure).Recaller(now, tell)
+    made: Recaller = (_compiled or pure).Recaller(now, tell, tell_all)
     return made
 
 

@@ -75,6 +75,7 @@ cdef struct Head:  # HEAD, in C
     uint16_t opt_at
     uint16_t ttls
     uint8_t security
+    uint8_t told
 
 cdef struct Seen:  # what a look at a query tells
     Py_ssize_t name_end
@@ -171,9 +172,10 @@ cdef class Recaller:
     cdef dict _groups, _prefixes
     cdef Py_ssize_t _payload_size
     cdef readonly list secured
+    cdef bint _tell_all
 
-    def __init__(self, now, tell=None):
-        self.now, self._tell = now, tell
+    def __init__(self, now, tell, bint tell_all=False):
+        self.now, self._tell, self._tell_all = now, tell, tell_all
         self.secured = [0] * len(SECURITIES)
         self.use({}, {}.get, 0)
 
@@ -194,10 +196,10 @@ cdef class Recaller:
             return None
         cdef Py_ssize_t limit = min(seen.limit, self._payload_size) if transport is UDP else 65535
         reply = self._rendered(finished.packed, &head, query, &seen, now, limit)
-        if self._tell is None:
-            self.secured[head.security] += 1
-        else:
+        if head.told or self._tell_all:
             self._tell(wire, host, transport, finished, len(reply))
+        else:
+            self.secured[head.security] += 1
         return reply
 
     cdef object _look_up(self, bytes prefix, const uint8_t *wire, Py_ssize_t size, double now, Seen *seen, Head *head):
@@ -298,7 +300,7 @@ cdef class Datagrams:
         return recvmmsg(self._fd, self._in, BATCH, MSG_DONTWAIT, NULL)
 
     def take(self):
-        cdef int received = self._receive(), hits = 0, i, security
+        cdef int received = self._receive(), hits = 0, i
         cdef int rcodes[16]
         cdef int secured[8]
         if received < 0:
@@ -310,29 +312,27 @@ cdef class Datagrams:
         cdef double now = self._recall.now()
         cdef list misses = []
         for i in range(received):
-            security = self._replay(i, now, &self._out[hits])
-            if security < 0:
+            if self._replay(i, now, &self._out[hits], secured):
+                rcodes[self._slots[i].reply[3] & 15] += 1
+                hits += 1
+            else:
                 misses.append(self._miss(i))
-                continue
-            rcodes[self._slots[i].reply[3] & 15] += 1
-            secured[security & 7] += 1
-            hits += 1
         self._count(received, hits, rcodes, secured)
         self._send(hits)
         return misses
 
-    cdef int _replay(self, int i, double now, mmsghdr *out) except -2:
-        """Make a reply of the slot ready to be sent: how secure it is; -1 if there is none at hand."""
+    cdef bint _replay(self, int i, double now, mmsghdr *out, int *secured) except -1:
+        """Make the reply to a query ready to be sent, if there is one at hand."""
         cdef Slot *slot = &self._slots[i]
         cdef Recaller recall = self._recall
         cdef bytes prefix = recall._prefix_of(&slot.client)
         cdef Seen seen
         cdef Head head
         if prefix is None:
-            return -1
+            return False
         finished = recall._look_up(prefix, slot.query, self._in[i].msg_len, now, &seen, &head)
         if finished is None:
-            return -1
+            return False
         cdef bytes packed = finished.packed, reply
         cdef Py_ssize_t limit = min(seen.limit, recall._payload_size), size = size_of(packed, &head)
         if size <= limit:
@@ -346,9 +346,11 @@ cdef class Datagrams:
         out.msg_hdr.msg_iov = &slot.written
         if self._wildcard:
             turned(&out.msg_hdr)
-        if recall._tell is not None:
+        if head.told or recall._tell_all:
             recall._tell(self._query(i), name_of(&slot.client)[0], UDP, finished, size)
-        return head.security
+        else:
+            secured[head.security & 7] += 1
+        return True
 
     cdef bytes _query(self, int i):
         return PyBytes_FromStringAndSize(<char *>self._slots[i].query, self._in[i].msg_len)
@@ -363,7 +365,7 @@ cdef class Datagrams:
         for i in range(16):
             if rcodes[i]:
                 self._counters.rcodes[i] += rcodes[i]
-        for i in range(8 if self._recall._tell is None else 0):
+        for i in range(8):
             if secured[i]:
                 self._recall.secured[i] += secured[i]
 

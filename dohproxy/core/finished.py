@@ -7,11 +7,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from dohproxy.model import Ede, Security
+from dohproxy.model import Ede, Security, Verdict
 from dohproxy.wire.reply import Reply
 
-HEAD: Final = struct.Struct("=ddHHB3x")
-"""When the reply was born, until when it is replayed, where its OPT record begins, how many TTLs it has, how secure it is."""
+HEAD: Final = struct.Struct("=ddHHB?2x")
+"""When the reply was born, until when it is replayed, where its OPT record begins, how many TTLs it has, how secure it is,
+and whether each replay is told of."""
 SECURITIES: Final = tuple(Security)
 
 
@@ -24,10 +25,11 @@ class Finished(Struct, frozen=True, gc=False):
     security: Security
     ede: tuple[Ede, ...]
     upstream: str
+    verdict: Verdict | None = None
 
 
-def pack(reply: Reply, until: float, security: Security) -> bytes:
-    """The reply for `Finished`, to be replayed until this monotonic time."""
+def pack(reply: Reply, until: float, security: Security, told: bool) -> bytes:
+    """The reply for `Finished`, to be replayed until this monotonic time; `told` if each replay is to be told of."""
     offsets = reply.ttl_offsets
-    head = HEAD.pack(reply.born, until, reply.opt_at, len(offsets), SECURITIES.index(security))
+    head = HEAD.pack(reply.born, until, reply.opt_at, len(offsets), SECURITIES.index(security), told)
     return b"".join((head, struct.pack(f"={len(offsets)}H", *offsets), reply.wire))

@@ -56,11 +56,11 @@ class Counts(Protocol):
 class Recaller:
     """Finds finished replies and renders them for one client: a function of the query, the host and the transport.
 
-    `now` tells the monotonic time. With `tell`, hits are told of; without, they are counted in `secured`.
+    `now` tells the monotonic time. Told of are the hits whose replies ask for it, or all; others are counted in `secured`.
     """
 
-    def __init__(self, now: Callable[[], float], tell: Tell | None = None) -> None:
-        self.now, self._tell = now, tell
+    def __init__(self, now: Callable[[], float], tell: Tell, tell_all: bool = False) -> None:
+        self.now, self._tell, self._tell_all = now, tell, tell_all
         self.secured = [0] * len(SECURITIES)
         """Hits by what validation had found, in the order of SECURITIES."""
         self.use({}, _nothing, 0)
@@ -79,7 +79,7 @@ class Recaller:
         if finished is None:
             return None
         packed = finished.packed
-        born, until, opt_at, count, security = _head(packed)
+        born, until, opt_at, count, security, told = _head(packed)
         if now is None:
             now = self.now()
         if now >= until:
@@ -92,10 +92,10 @@ class Recaller:
         if len(packed) - HEAD.size - 2 * count > limit:
             packed, count = _shortened(packed, count, name_end - HEADER_SIZE, opt_at, limit)
         reply = _written(packed, count, wire, name_end, max(0, age))
-        if self._tell is None:
-            self.secured[security] += 1
-        else:
+        if told or self._tell_all:
             self._tell(wire, host, transport, finished, len(reply))
+        else:
+            self.secured[security] += 1
         return reply
 
 

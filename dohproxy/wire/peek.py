@@ -45,6 +45,12 @@ def peek_untrusted(wire: bytes) -> tuple[bytes, int, int] | None:
     return wire[HEADER_SIZE:name_end].lower() + wire[name_end:end] + shape, name_end, limit
 
 
+def question_at_hand(wire: bytes) -> Question:
+    """The question of a query that a reply was found for, and that is well-formed therefore."""
+    end = wire.find(0, HEADER_SIZE) + 1
+    return Question(wire[HEADER_SIZE:end].lower(), wire[end] << 8 | wire[end + 1], wire[end + 2] << 8 | wire[end + 3])
+
+
 _shapes: dict[bytes, bytes] = {}
 """By flags and counts, of those that a plain query may have: there are 4096."""
 

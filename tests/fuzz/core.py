@@ -106,7 +106,7 @@ class Side:
 
     def __init__(self, core: ModuleType, front: Front) -> None:
         self.counters = Counters()
-        self.recall = core.Recaller(lambda: NOW)
+        self.recall = core.Recaller(lambda: NOW, print)
         self.recall.use(front._groups, front._generation.replies.get, 1232)
         self.server, self.client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
         for sock in (self.server, self.client):

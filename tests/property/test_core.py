@@ -13,7 +13,7 @@ from dohproxy.clock import Clock
 from dohproxy.core import pure
 from dohproxy.core.pktinfo import ask_for_packet_info
 from dohproxy.front import Front, Generation
-from dohproxy.model import Answer, Ede, RRset, Security, Transport
+from dohproxy.model import Action, Answer, Ede, RRset, Rule, Security, Transport, Verdict
 from dohproxy.telemetry.counters import Counters
 
 compiled = pytest.importorskip("dohproxy.core._compiled", reason="the core is not compiled")
@@ -47,6 +47,7 @@ def encoded(name):
 
 BORN = 990.5
 SOA = RRset(b"\7example\0", 6, 77, (b"\0\0" + struct.pack("!5L", 1, 2, 3, 4, 500),))
+BLOCKED = Verdict(Action.SINKHOLE, Rule("blocked.example", 'list "ads"'))
 SECURE = {"security": Security.SECURE, "born": BORN}
 ANSWERS = {
     encoded("empty.example"): lambda _: Answer(0, authority=(SOA,), **SECURE),
@@ -54,6 +55,7 @@ ANSWERS = {
     encoded("big.example"): lambda q: Answer(0, (records(q, 120),), **SECURE),
     encoded("bad.example"): lambda q: Answer(0, (records(q, 2),), ede=(Ede(3, "x" * 190), Ede(22, "y" * 190)), **SECURE),
     encoded("edge.example"): lambda q: Answer(0, (RRset(q.qname, q.qtype, 100, (bytes(460),)),), **SECURE),  # 513 octets
+    encoded("blocked.example"): lambda q: Answer(0, (records(q, 1),), born=BORN, verdict=BLOCKED),
     encoded("stale.example"): lambda q: Answer(0, (records(q, 1),), stale=True, born=BORN),
 }
 
@@ -75,14 +77,14 @@ class Anything:
 class House:
     """A front that knows all names, its clock, and a recaller of either kind over the same replies."""
 
-    def __init__(self, payload_size=1232):
+    def __init__(self, payload_size=1232, tell_all=False):
         self.time = 1000.0
         clock = Clock(lambda: self.time, lambda: self.time)
         self.replies = ReplyStore(1 << 22)
         self.front = Front(Generation(Anything(), Everybody(), self.replies, False, payload_size, 5.0), (), clock)
         self.told = [], []
         self.recallers = [
-            kind(clock.now, lambda *hit, told=told: told.append(hit))
+            kind(clock.now, lambda *hit, told=told: told.append(hit), tell_all)
             for kind, told in zip((pure.Recaller, compiled.Recaller), self.told, strict=True)
         ]
         for recall in self.recallers:
@@ -244,15 +246,13 @@ def taken(kind, recall, wires, address):
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(WIRES, st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "::"]))
-async def test_both_take_and_answer_the_same_datagrams(wires, address):
-    house = House()
+@given(WIRES, st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "::"]), st.booleans())
+async def test_both_take_and_answer_the_same_datagrams(wires, address, tell_all):
+    house = House(tell_all=tell_all)
     await house.fill(wires)
     house.time += 7
-    quiet = [kind(recall.now) for kind, recall in zip((pure.Recaller, compiled.Recaller), house.recallers, strict=True)]
-    for recall in quiet:
-        recall.use(house.front._groups, house.replies.get, 1232)
-    ours, theirs = taken(pure, quiet[0], wires, address), taken(compiled, quiet[1], wires, address)
+    ours, theirs = (taken(kind, recall, wires, address) for kind, recall in zip((pure, compiled), house.recallers, strict=True))
     assert ours == theirs
-    assert quiet[0].secured[1:] == quiet[1].secured[1:]
-    assert sum(quiet[1].secured) == len(theirs[0])
+    assert house.told[0] == house.told[1]
+    assert house.recallers[0].secured == house.recallers[1].secured
+    assert sum(house.recallers[0].secured) + len(house.told[0]) == len(ours[0])

@@ -16,6 +16,7 @@ from dohproxy.front import Front, Generation
 from dohproxy.model import Action, Answer, Ede, Outcome, Query, Rule, Security, Transport, Verdict
 
 recalls = pytest.mark.skipif(KIND == "off", reason="with the core off nothing is recalled")
+SOA = "example. 300 SOA ns.example. host.example. 1 2 3 4 300"
 HOST, STRANGER = "127.0.0.1", "192.0.2.9"
 UDP, TCP = Transport.UDP, Transport.TCP
 
@@ -44,10 +45,10 @@ class Notes:
 class House:
     """A front with a canned pipeline behind it."""
 
-    def __init__(self, silently: bool = False) -> None:
+    def __init__(self, silently: bool = False, tell_hits: bool = True) -> None:
         self.clock, self.canned, self.notes = Time(), Canned(), Notes()
         generation = Generation(self.canned, OnlyLoopback(), ReplyStore(1 << 20), silently, 1232, 5.0)
-        self.front = Front(generation, (self.notes,), self.clock.clock, tell_hits=True)
+        self.front = Front(generation, (self.notes,), self.clock.clock, tell_hits)
 
     def at_home(self, *lines: str, **more: object) -> House:
         self.canned.on("www.example", answer(*(lines or ("www.example. 300 A 192.0.2.1",)), born=self.clock.time, **more))
@@ -91,6 +92,21 @@ async def test_a_recalled_reply_has_the_asker_s_id_and_case_and_the_time_that_pa
     reply = dns.message.from_wire(house.front.recall(query.to_wire(), HOST, UDP) or b"")
     assert (reply.id, reply.question[0].name.to_text()) == (query.id, "wWw.ExAmPlE.")
     assert reply.answer[0].ttl == 200
+
+
+@recalls
+async def test_what_policy_stopped_is_told_each_time_it_is_recalled() -> None:
+    quiet = House(tell_hits=False)
+    verdict = Verdict(Action.NXDOMAIN, Rule("example", 'list "ads"'))
+    quiet.canned.on("www.example", answer(rcode=3, authority=(SOA,), born=quiet.clock.time, verdict=verdict))
+    quiet.canned.on("other.example", answer("other.example. 300 A 192.0.2.1", born=quiet.clock.time))
+    for name in ("www.example.", "other.example."):
+        await quiet.ask(asking(name))
+    assert quiet.front.recall(asking("wWw.example.").to_wire(), HOST, TCP) is not None
+    assert quiet.front.recall(asking("other.example.").to_wire(), HOST, UDP) is not None
+    first, _, again = quiet.notes.outcomes
+    assert (again.question, again.rcode, again.verdict) == (first.question, 3, verdict)
+    assert again.client.transport is TCP
 
 
 @recalls

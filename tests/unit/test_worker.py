@@ -24,7 +24,7 @@ from dohproxy.errors import ConfigError, Problem, NotReady
 FAULT = sys.argv[1]
 
 class Front:
-    recall = recaller(time.monotonic)
+    recall = recaller(time.monotonic, print)
 
     async def answer(self, wire, host, transport):
         if wire.startswith(b"slow"):
