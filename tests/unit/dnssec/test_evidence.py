@@ -282,3 +282,13 @@ def test_lost_records_have_a_line_of_their_own() -> None:
     assert read_line(lost_line(3)) == Lost(3)
     with pytest.raises(EvidenceError, match="3 records were lost"):
         read_evidence(lost_line(3))
+
+
+def test_an_anchor_below_an_unanchored_root_is_told_as_the_key_that_it_is() -> None:
+    tree = usual_tree()
+    zone = tree.zones[name("example.com.")]
+    assert zone.key is not None
+    tree.anchors = [Anchor(zone.origin, c.DNSKEY, zone.key.rdata)]
+    evidence, judgement = recorded(tree, "www.example.com.")
+    assert (judgement.security, evidence.anchors) == (Security.SECURE, tuple(tree.anchors))
+    assert replay(read_evidence(write_evidence(evidence)), anchors(tree)).security is Security.SECURE

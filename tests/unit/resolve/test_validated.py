@@ -139,7 +139,7 @@ async def test_a_link_that_is_denied_at_hand_is_not_asked_for() -> None:
         stage = validated(below, flights, proofs)
         await stage.resolve(query("nothing.example.com"))
         below.asked.clear()
-        below.spoil = lambda query, answer: replace(answer, rcode=0, answer=(forged,), authority=())
+        below.spoil = lambda _, answer: replace(answer, rcode=0, answer=(forged,), authority=())
         got = await stage.resolve(query("www.nothing.example.com"))
     assert (got.security, got.ede[0].code) == (Security.BOGUS, 10)
     assert below.count() == {A: 2}, "the answer, and a second try: no DS"
