@@ -26,7 +26,6 @@ from dohproxy.model import (
     Outcome,
     Query,
     Question,
-    RRset,
     Security,
     Source,
     Stage,
@@ -42,8 +41,6 @@ log = logging.getLogger(__name__)
 MAX_KNOWN_CLIENTS = 65536
 _STREAM_LIMIT = c.MAX_MESSAGE
 _REFUSED_TYPES = frozenset((c.AXFR, c.IXFR, c.MAILA, c.MAILB, c.TKEY, c.TSIG, c.OPT))
-_MINIMAL_ANY = (b"\x07RFC8482\x00",)
-_MINIMAL_ANY_TTL = 3600
 _SHARE_RECALLED = 0.9
 """Of a reply's life: then the pipeline is asked again, and prefetches what is still wanted."""
 
@@ -136,8 +133,8 @@ class Front:
         client = Client(host, transport, group[0])
         asked = _Asked(request.question, client, began)
         try:
-            answer = screened(request, began) or await generation.pipeline.resolve(
-                Query(_in_class_in(request.question), client, trio.current_time() + generation.timeout, request.cd)
+            answer = screened(request) or await generation.pipeline.resolve(
+                _query(request, client, trio.current_time() + generation.timeout)
             )
         except ResolveError as error:
             return self._fail(request, asked, error)
@@ -238,11 +235,8 @@ class Front:
             observer.observe(outcome)
 
 
-def screened(request: Request, now: float) -> Answer | None:
-    """The answer to questions that no pipeline is asked; None for all others.
-
-    ANY is answered minimally (RFC 8482 4.2), but not to those who set DO: what we make up we cannot sign.
-    """
+def screened(request: Request) -> Answer | None:
+    """The answer to questions that no pipeline is asked; None for all others."""
     question = request.question
     if not request.rd:
         return Answer(
@@ -252,12 +246,17 @@ def screened(request: Request, now: float) -> Answer | None:
         return Answer(c.NOTIMP, source=Source.LOCAL)
     if question.qclass not in (c.IN, c.CLASS_ANY):
         return Answer(c.REFUSED, ede=(Ede(c.EDE_NOT_SUPPORTED, "only class IN is served"),), source=Source.LOCAL)
-    if question.qtype == c.ANY and not request.do:
-        hinfo = RRset(question.qname, c.HINFO, _MINIMAL_ANY_TTL, _MINIMAL_ANY)
-        return Answer(c.NOERROR, (hinfo,), born=now, source=Source.LOCAL)
     return None
 
 
-def _in_class_in(question: Question) -> Question:
-    """QCLASS ANY is answered with class IN, the only one that there is here (RFC 1035 3.2.5)."""
-    return question if question.qclass == c.IN else Question(question.qname, question.qtype)
+def _query(request: Request, client: Client, deadline: float) -> Query:
+    """What the pipeline is asked. QCLASS ANY is answered with class IN, the only one that there is here (RFC 1035 3.2.5).
+
+    ANY is answered minimally, but not to those who set DO: what we make up we cannot sign.
+    """
+    question = request.question
+    if question.qclass != c.IN:
+        question = Question(question.qname, question.qtype)
+    if question.qtype == c.ANY and not request.do:
+        return Query(question, client, deadline, request.cd, minimal=True)
+    return Query(question, client, deadline, request.cd)

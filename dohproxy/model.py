@@ -204,6 +204,8 @@ class Query(Struct, frozen=True, gc=False):
     """Checking disabled (RFC 4035 3.2.2): skip validation. Such answers have a cache of their own."""
     avoid: tuple[str, ...] = ()
     """Names of upstreams that gave a bad answer to this question already: ask others first."""
+    minimal: bool = False
+    """Whether a made-up answer will do: of ANY, for those who do not validate (RFC 8482 4.2)."""
 
 
 class Stage(Protocol):

@@ -12,12 +12,13 @@ from dohproxy.model import Answer, Name, Query, Question, RRset, Security, Sourc
 from dohproxy.resolve.hosts import read_hosts, reverse_name
 from dohproxy.resolve.special_names import EXISTING, LOOPBACK_NAMES, SPECIAL_ZONES, Treatment
 from dohproxy.wire import names
-from dohproxy.wire.constants import AAAA, ANY, CNAME, DS, IN, NOERROR, NS, NXDOMAIN, PTR, SOA, A
+from dohproxy.wire.constants import AAAA, ANY, CNAME, DS, HINFO, IN, NOERROR, NS, NXDOMAIN, PTR, SOA, A
 
 TTL = 10800
 """Seconds, of what the special zones hold (RFC 6303 3)."""
 HOSTS_TTL = 60
 """Seconds, of what hosts files say: they are edited while the proxy runs."""
+_MINIMAL_ANY, _MINIMAL_ANY_TTL = (b"\x07RFC8482\x00",), 3600
 _LOOPBACK = {A: bytes([127, 0, 0, 1]), AAAA: b"\0" * 15 + b"\1"}
 _SOA_TAIL = names.from_text("nobody.invalid") + b"".join(n.to_bytes(4, "big") for n in (1, 3600, 1200, 604800, TTL))
 
@@ -75,6 +76,8 @@ class Local:
 
     async def resolve(self, query: Query) -> Answer:
         """The local answer, or that of the stage below; what a local alias leads to is asked for in its turn."""
+        if query.minimal:
+            return _minimal(query.question.qname, self._now())
         answer = self.find(query.question)
         if answer is None:
             return await self._below.resolve(query)
@@ -149,6 +152,12 @@ class Local:
 
 
 _EXISTING = EXISTING | frozenset(LOOPBACK_NAMES)
+
+
+def _minimal(qname: Name, now: float) -> Answer:
+    """The answer to ANY that says as little as possible (RFC 8482 4.2)."""
+    hinfo = RRset(qname, HINFO, _MINIMAL_ANY_TTL, _MINIMAL_ANY)
+    return Answer(NOERROR, (hinfo,), born=now, security=Security.INSECURE, source=Source.LOCAL)
 
 
 def _soa(zone: Name) -> RRset:

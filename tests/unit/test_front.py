@@ -204,10 +204,11 @@ async def test_garbage_and_responses_are_met_with_silence(house: House, wire: by
     assert await house.front.answer(wire, HOST, UDP) == b""
 
 
-async def test_any_is_answered_minimally(house: House) -> None:
+async def test_any_asks_for_the_least_that_will_do(house: House) -> None:
+    house.canned.on("www.example", answer(r"www.example. 60 TYPE13 \# 9 075246433834383200"), "ANY")
     reply = await house.ask(asking(qtype="ANY"), transport=TCP)
     assert [rrset.rdtype for rrset in reply.answer] == [dns.rdatatype.HINFO]
-    assert house.canned.asked == []
+    assert [query.minimal for query in house.canned.asked] == [True]
 
 
 async def test_any_with_do_is_left_to_tcp(house: House) -> None:
@@ -216,6 +217,7 @@ async def test_any_with_do_is_left_to_tcp(house: House) -> None:
     reply = await house.ask(query)
     assert (bool(reply.flags & dns.flags.TC), reply.answer) == (True, [])
     assert len((await house.ask(query, transport=TCP)).answer) == 1
+    assert not any(query.minimal for query in house.canned.asked)
     assert house.front.recall(query.to_wire(), HOST, UDP) is None
 
 

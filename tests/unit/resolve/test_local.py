@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from stages import Canned, answer, query, rrset
 
 from dohproxy.config import settings
@@ -10,7 +11,7 @@ from dohproxy.errors import ConfigError
 from dohproxy.model import Answer, Question, Security, Source
 from dohproxy.resolve.local import Local
 from dohproxy.wire import names
-from dohproxy.wire.constants import CH, NOERROR, NXDOMAIN, SOA, A
+from dohproxy.wire.constants import CH, HINFO, NOERROR, NXDOMAIN, SOA, A
 
 PUBLIC = answer("www.example. 60 A 192.0.2.1", security=Security.SECURE)
 LOOPBACK6 = "1." + "0." * 31 + "ip6.arpa"
@@ -35,6 +36,14 @@ def told(found: Answer) -> tuple[int, list[Answer | str]]:
 async def test_other_names_go_below(canned: Canned) -> None:
     canned.on("www.example", PUBLIC)
     assert await local(canned, "nas.lan. 60 A 192.0.2.9").resolve(query("www.example")) is PUBLIC
+
+
+@pytest.mark.parametrize("name", ["www.example", "nas.lan", "localhost"])
+async def test_any_is_answered_minimally_where_that_will_do(canned: Canned, name: str) -> None:
+    asked = replace(query(name, "ANY"), minimal=True)
+    found = await local(canned, "nas.lan. 60 A 192.0.2.9").resolve(asked)
+    assert [(one.rdtype, one.rdatas) for one in found.answer] == [(HINFO, (b"\x07RFC8482\0",))]
+    assert canned.asked == []
 
 
 @pytest.mark.parametrize(
