@@ -26,6 +26,8 @@ from dohproxy.wire.names import is_below, is_subdomain, to_text
 
 MAX_TRUST = 86400
 """Seconds that a finding about a zone is kept at most."""
+AGING = 0.1
+"""The part of its time that trust in a zone has left when it is worth renewing."""
 BOGUS_TIME = 5
 """Seconds that a zone stays bogus before its keys are asked for again: a flood of questions must not become one of ours."""
 
@@ -62,6 +64,8 @@ class World(Struct, frozen=True):
     budget: Budget
     fresh: bool = False
     """Whether zones found bogus a moment ago are looked at again: for a second try with other upstreams."""
+    renewing: bool = False
+    """Whether zones whose trust is near its end are looked at again, before they have to be."""
 
 
 Fetched = Answer | ResolveError
@@ -98,6 +102,8 @@ class Chains:
         self.fetched: dict[Need, Fetched] = {}
         self.blame: list[Need] = []
         """The questions whose answers broke a chain."""
+        self.aging: dict[Name, None] = {}
+        """The zones whose trust was used near its end."""
         limits = world.limits
         self._dates = Dates(world.wall, limits.skew_min, limits.skew_max)
         self._algorithms = algorithms.supported(limits.sha1)
@@ -219,8 +225,12 @@ class Chains:
 
     def _known(self, name: Name) -> Trust | NotACut | None:
         known = self.world.keys.get(name, self.world.now)
-        if self.world.fresh and isinstance(known, Trust) and known.security in _FAILED:
-            return None
+        if isinstance(known, Trust):
+            if self.world.fresh and known.security in _FAILED:
+                return None
+            if known.aging <= self.world.now:
+                self.aging[name] = None
+                return None if self.world.renewing else known
         return known
 
     # One cut
@@ -318,7 +328,8 @@ class Chains:
         until = min(self._until(need, found.rrset), self.world.now + MAX_TRUST)
         if ds is not None:
             until = min(until, self._until(Need(zone, c.DS), ds))
-        return self._keep(Trust(zone, Security.SECURE, (*above, link), ring, expires=until))
+        aging = until - AGING * (until - self.world.now)
+        return self._keep(Trust(zone, Security.SECURE, (*above, link), ring, expires=until, aging=aging))
 
     def _verified_keys(self, rrset: RRset, digests: list[Ds], anchored: tuple[Key, ...]) -> Verified | Ede:
         zone = rrset.owner
@@ -360,7 +371,9 @@ class Chains:
         return self._keep(Trust(zone, Security.BOGUS, (*above, link), ede=ede, expires=self.world.now + BOGUS_TIME))
 
     def _keep(self, trust: Trust) -> Trust:
-        self.world.keys.put(trust.zone, trust)
+        """Remember it; but what cannot be renewed is trusted to its end."""
+        if trust.security is not Security.BOGUS or trust.zone not in self.aging:
+            self.world.keys.put(trust.zone, trust)
         return trust
 
 

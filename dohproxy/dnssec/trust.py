@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from msgspec import Struct
 
 from dohproxy.dnssec.keys import KeyRing
@@ -19,6 +21,8 @@ class Trust(Struct, frozen=True):
     ede: tuple[Ede, ...] = ()
     expires: float = 0.0
     """Monotonic time, seconds."""
+    aging: float = inf
+    """The monotonic time from which it is worth being found anew, if it is still of use."""
 
 
 class NotACut(Struct, frozen=True, gc=False):

@@ -51,6 +51,8 @@ class Judgement(Struct, frozen=True):
     """The SOA and the denial records that the answer needs; likewise."""
     blame: tuple[Need, ...] = ()
     """The questions whose answers broke the chain, () if it was the answer itself: worth asking elsewhere."""
+    aging: tuple[Name, ...] = ()
+    """The zones whose trust will soon be over: a DNSKEY question, judged in a world that is `renewing`, renews it."""
 
 
 def validate(question: Question, answer: Answer, world: World) -> Asking[Judgement]:
@@ -119,7 +121,8 @@ class _Following:
         """What was found, once `run` is through."""
         security = Security.SECURE if self._secure else Security.INSECURE
         chain, authority = tuple(self._links.values()), tuple(self._authority.values())
-        return Judgement(security, tuple(self._ede), chain, self._rcode, tuple(self._answer), authority)
+        aging, ede = tuple(self._chains.aging), tuple(self._ede)
+        return Judgement(security, ede, chain, self._rcode, tuple(self._answer), authority, aging=aging)
 
     def failed(self, security: Security, ede: tuple[Ede, ...]) -> Judgement:
         """The judgement on an answer that does not hold; its sections stay as they are, for those who want it all the same."""

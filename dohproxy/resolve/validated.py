@@ -15,13 +15,16 @@ from dohproxy.dnssec.replay import evidence_of, recording
 from dohproxy.dnssec.trust import TrustCache
 from dohproxy.dnssec.validate import Asking, Judgement, Need, World, validate
 from dohproxy.errors import ResolveError
-from dohproxy.model import INTERNAL, Answer, Query, Question, Security, Stage
+from dohproxy.model import INTERNAL, Answer, Name, Query, Question, Security, Stage
 from dohproxy.resolve.flights import Flights
 from dohproxy.resolve.witness import Witness
+from dohproxy.wire.constants import DNSKEY
 
 Fetched = Answer | ResolveError
 
 
+RENEWAL = 5.0
+"""Seconds that the renewal of a zone's keys may take."""
 _FAILED = (Security.BOGUS, Security.INDETERMINATE)
 
 
@@ -92,6 +95,8 @@ class Validated:
             return fetched
 
         judgement = await _driven(validate(query.question, given, world), fetch)
+        if judgement.aging and not world.renewing:
+            self._renew(judgement.aging)
         judged = replace(
             given,
             rcode=judgement.rcode,
@@ -102,6 +107,16 @@ class Validated:
             authority=judgement.authority,
         )
         return _Case(query, given, judged, told)
+
+    def _renew(self, zones: tuple[Name, ...]) -> None:
+        """Ask for the keys of these zones in the background, before anyone has to wait for them."""
+        for zone in zones:
+            self._flights.launch(("renewal", zone), partial(self._renewed, Question(zone, DNSKEY)))
+
+    async def _renewed(self, question: Question) -> Answer:
+        query = Query(question, INTERNAL, trio.current_time() + RENEWAL, cd=True)
+        case = await self._judged(query, await self._below.resolve(query), replace(self._world(False), renewing=True))
+        return case.judged
 
     # Evidence
 

@@ -8,6 +8,7 @@ import trio
 from memory_tree import Tree, usual_tree
 from msgspec.structs import replace
 from stages import query
+from trio.testing import wait_all_tasks_blocked
 
 from dohproxy.cache.proofs import ProofStore
 from dohproxy.dnssec.budget import Budget
@@ -80,6 +81,26 @@ async def test_what_the_chain_needs_is_asked_once_and_without_checking() -> None
     async with Flights() as flights:
         await validated(below, flights).resolve(query("www.example.com"))
     assert below.count() == {A: 1}, "a zone whose keys are known costs no more than its answer"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_keys_in_use_are_renewed_before_they_expire(fails: bool) -> None:
+    below = Resolvers()
+    async with Flights() as flights:
+        stage = validated(below, flights)
+        await stage.resolve(query("www.example.com"))
+        below.asked.clear()
+        below.tree.now = 0.95 * 3600
+        below.dead = {DNSKEY} if fails else set()
+        assert (await stage.resolve(query("www.example.com"))).security is Security.SECURE
+        assert below.count() == {A: 1}, "no client waits for it"
+        await wait_all_tasks_blocked()
+        below.dead.clear()
+        below.asked.clear()
+        below.tree.now = 0.99 * 3600
+        assert (await stage.resolve(query("www.example.com"))).security is Security.SECURE
+        await wait_all_tasks_blocked()
+        assert below.count() == ({A: 1, DNSKEY: 3, DS: 2} if fails else {A: 1})
 
 
 async def test_checking_disabled_is_left_unjudged() -> None:
