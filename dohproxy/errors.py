@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from dohproxy.model import Attestation, Ede, Link, Security
+from dohproxy.model import Answer, Attestation, Ede, Link, Security
 
 SERVFAIL, REFUSED = 2, 5
 
@@ -62,6 +62,8 @@ class ResolveError(DohproxyError):
     """How far the chain of trust was followed, where that is the cause."""
     evidence: Attestation | None = None
     """What that finding rests on, where it is recorded."""
+    refused: Answer | None = None
+    """The answer that was not good enough, where that is the cause."""
 
     @property
     def edes(self) -> tuple[Ede, ...]:
@@ -95,11 +97,10 @@ class Disconnected(UpstreamFailed):
 class ValidationFailed(ResolveError):
     """The answer is bogus or indeterminate, or insecure where `require-secure` holds."""
 
-    def __init__(
-        self, ede: tuple[Ede, ...], security: Security, chain: tuple[Link, ...] = (), evidence: Attestation | None = None
-    ) -> None:
+    def __init__(self, ede: tuple[Ede, ...], refused: Answer) -> None:
         super().__init__(ede[0].text)
-        self._edes, self.security, self.chain, self.evidence = ede, security, chain, evidence
+        self._edes, self.refused = ede, refused
+        self.security, self.chain, self.evidence = refused.security, refused.chain, refused.evidence
 
     @property
     def edes(self) -> tuple[Ede, ...]:

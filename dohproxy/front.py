@@ -101,7 +101,7 @@ class Front:
         self._generation = generation
         self._payload_size = generation.payload_size
         self._groups: dict[str, tuple[str, bytes] | None] = {}
-        self.recall.use(self._groups, generation.replies.get, generation.payload_size)
+        self.recall.use(self._groups, generation.replies, generation.payload_size)
 
     def forget(self) -> None:
         """Replay no reply that is kept now: what it was decided by does not hold any more."""
@@ -201,6 +201,7 @@ class Front:
     def _tell(self, asked: _Asked, rcode: int, size: int, told: Answer | ResolveError | None = None) -> None:
         """Tell the observers what was told the client, from what; None for an error that no question came to."""
         answer = told if isinstance(told, Answer) else None
+        source = told.refused if isinstance(told, ResolveError) else answer
         outcome = Outcome(
             asked.question,
             asked.client,
@@ -209,7 +210,7 @@ class Front:
             answer.source if answer is not None else None,
             answer.verdict if answer is not None else None,
             told.edes if isinstance(told, ResolveError) else answer.ede if answer is not None else (),
-            answer.upstream if answer is not None else "",
+            source.upstream if source is not None else "",
             self._now() - asked.began,
             size,
             told.evidence if told is not None else None,

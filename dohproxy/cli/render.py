@@ -80,6 +80,7 @@ def lines_of(found: Found) -> list[str]:
     question, outcome = found.question, found.outcome
     answer = None if isinstance(outcome, ResolveError) else outcome
     edes = outcome.edes if isinstance(outcome, ResolveError) else outcome.ede
+    source = outcome.refused if isinstance(outcome, ResolveError) else answer
     records = _record_lines(answer) if answer else []
     return [
         f"{names.to_text(question.qname)} {type_to_text(question.qtype)}: {_verdict(found)}",
@@ -87,8 +88,8 @@ def lines_of(found: Found) -> list[str]:
         *([""] if records else []),
         *_labelled("why", map(ede_to_text, edes)),
         *_labelled("chain", _chain_lines(outcome.chain)),
-        *_labelled("policy", [policy_text(answer.verdict)] if answer else []),
-        *_labelled("source", [source_text(answer)] if answer else []),
+        *_labelled("policy", [policy_text(source.verdict)] if source else []),
+        *_labelled("source", [source_text(source)] if source else []),
         *_labelled("client", [f"{found.client} (group {found.group})"]),
         *_labelled("time", [f"{found.seconds * 1000:.0f} ms"]),
     ]
@@ -201,16 +202,24 @@ def record_of(found: Found) -> dict[str, Any]:
     }
     told |= {"security": outcome.security.value, "chain": [_link_record(link) for link in outcome.chain]}
     if isinstance(outcome, ResolveError):
-        return told | {"ede": [_ede_record(ede) for ede in outcome.edes]}
-    return told | {
+        told |= {"answer": [], "authority": [], "ede": [_ede_record(ede) for ede in outcome.edes]}
+        return told | (_origin_record(outcome.refused) if outcome.refused is not None else {})
+    told |= {
         "answer": [line for rrset in outcome.answer for line in rrset_to_lines(rrset)],
         "authority": [line for rrset in outcome.authority for line in rrset_to_lines(rrset)],
         "ede": [_ede_record(ede) for ede in outcome.ede],
-        "policy": _verdict_record(outcome.verdict),
-        "source": outcome.source.value,
-        "stale": outcome.stale,
-        "upstream": outcome.upstream,
-        "transport": outcome.transport.value if outcome.transport else None,
+    }
+    return told | _origin_record(outcome)
+
+
+def _origin_record(answer: Answer) -> dict[str, Any]:
+    """Where an answer is from, and what policy said."""
+    return {
+        "policy": _verdict_record(answer.verdict),
+        "source": answer.source.value,
+        "stale": answer.stale,
+        "upstream": answer.upstream,
+        "transport": answer.transport.value if answer.transport else None,
     }
 
 

@@ -45,13 +45,12 @@ class Policed:
         answer = await self._below.resolve(_as_mode_wants(query, mode))
         if answer.source is Source.LOCAL:
             return answer
-        answer = enforced(mode, answer, query.cd)
+        answer = enforced(mode, answer if asked is None else replace(answer, verdict=asked), query.cd)
         exempt = self._in_zone(query.question.qname)
         found = self._engine.judge_answer(query.question, answer, group, asked, exempt=exempt)
         if found is not None and blocks(found):
             return replace(answer_for(found, query.question, self._now()), evidence=answer.evidence)
-        verdict = found or asked
-        return answer if verdict is None else replace(answer, verdict=verdict)
+        return answer if found is None else replace(answer, verdict=found)
 
     def mode_of(self, question: Question, group: Group) -> Mode:
         """The DNSSEC mode for this question: of its zone, else of the group, else of all."""
@@ -70,10 +69,10 @@ def enforced(mode: Mode, answer: Answer, cd: bool) -> Answer:
     if mode in (Mode.OFF, Mode.LOG_ONLY) or (cd and mode is not Mode.REQUIRE_SECURE):
         return answer
     if answer.security in _FAILED:
-        raise ValidationFailed(answer.ede, answer.security, answer.chain, answer.evidence)
+        raise ValidationFailed(answer.ede, answer)
     if mode is Mode.REQUIRE_SECURE and answer.security is not Security.SECURE:
         why = Ede(0, "insecure, and only secure answers are wanted here")
-        raise ValidationFailed((why, *answer.ede), answer.security, answer.chain, answer.evidence)
+        raise ValidationFailed((why, *answer.ede), answer)
     return answer
 
 

@@ -155,10 +155,10 @@ async def test_a_failure_is_told_with_its_extended_errors(house: House) -> None:
 
 
 async def test_what_did_not_validate_is_told_as_such(house: House) -> None:
-    house.canned.on("www.example", ValidationFailed((Ede(7, "expired"),), Security.BOGUS))
+    house.canned.on("www.example", ValidationFailed((Ede(7, "expired"),), Answer(0, security=Security.BOGUS, upstream="quad9")))
     reply = await house.ask(asking(want_dnssec=True))
     assert (reply.rcode(), edes(reply), reply.flags & dns.flags.AD) == (2, [7], 0)
-    assert house.notes.outcomes[-1].security is Security.BOGUS
+    assert (house.notes.outcomes[-1].security, house.notes.outcomes[-1].upstream) == (Security.BOGUS, "quad9")
 
 
 async def test_a_defect_is_a_servfail_and_not_the_end(house: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+from msgspec.structs import replace
+
 from dohproxy.cli.render import Found, lines_of, problem_lines, record_of
 from dohproxy.errors import NoReachableUpstream, Problem, ValidationFailed
 from dohproxy.model import Action, Answer, Ede, Link, Question, RRset, Rule, Security, Source, Transport, Verdict
@@ -79,13 +81,16 @@ def test_proofs_are_counted_and_signatures_left_out() -> None:
 
 
 def test_a_bogus_answer_shows_how_far_the_chain_went() -> None:
-    failed = ValidationFailed((Ede(7, "RRSIG expired"),), Security.BOGUS, CHAIN[:1])
+    failed = ValidationFailed((Ede(7, "RRSIG expired"),), replace(ANSWER, security=Security.BOGUS, chain=CHAIN[:1]))
     found = Found(QUESTION, "::1", "default", failed, 0.001)
-    assert lines_of(found)[:3] == [
+    assert lines_of(found)[:5] == [
         "www.example. A: SERVFAIL, bogus",
         "why       EDE 7 (Signature Expired): RRSIG expired",
         "chain     .  secure  -  key 20326 RSASHA256  -  trust anchor",
+        'policy    allow by *.example, group "a", allow (a.toml:7)',
+        "source    quad9 by DNS over TLS",
     ]
+    assert (record_of(found)["upstream"], record_of(found)["answer"]) == ("quad9", [])
     assert record_of(found)["chain"][0]["key_tag"] == 20326
 
 
