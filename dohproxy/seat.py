@@ -12,6 +12,7 @@ import trio
 
 from dohproxy.channel import Counted, End, Message, Ready, Reload, Reloaded, Report, Serve, Stop, ends
 from dohproxy.listen.sockets import Sockets
+from dohproxy.master import FAILED
 from dohproxy.telemetry.tally import summed
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ class Seat:
                 await self._hear(self._channel)
                 nursery.cancel_scope.cancel()
             return await self._process.wait()
+        except OSError as error:
+            log.error("worker %d cannot be started: %s: %s", self.number, self._command[0], error.strerror)
+            return FAILED
         finally:
             await self._clear()
 

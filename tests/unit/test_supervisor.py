@@ -70,7 +70,7 @@ from dohproxy.config.settings import *
 from dohproxy.errors import ConfigError, Problem
 
 dohproxy.seat.PATIENCE = float(os.environ.get("PATIENCE", "20"))
-command = (sys.executable, "-c", open(sys.argv[1]).read())
+command = (sys.executable if os.environ["FAULT"] != "gone" else "/nowhere/python", "-c", open(sys.argv[1]).read())
 supervisor.Supervisor.__init__.__defaults__ = (command,)
 here = (Endpoint("127.0.0.1", 0),)
 reads = 0
@@ -301,6 +301,13 @@ def test_what_is_sent_to_all_processes_is_the_supervisors_business(start):
 @pytest.mark.parametrize("fault", ["start", "second"])
 def test_workers_that_cannot_start_end_it_with_their_status(start, fault):
     assert start(fault, wait=False).end() == 3
+
+
+def test_a_program_that_cannot_be_run_is_told(start):
+    gone = start("gone", wait=False)
+    assert gone.end() == 1
+    assert "worker 0 cannot be started: /nowhere/python: No such file or directory" in gone.said()
+    assert "Traceback" not in gone.said()
 
 
 def test_a_worker_that_cannot_be_replaced_is_tried_again_and_others_serve(start):
