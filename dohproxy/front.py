@@ -101,7 +101,7 @@ class Front:
         self._generation = generation
         self._payload_size = generation.payload_size
         self._groups: dict[str, tuple[str, bytes] | None] = {}
-        self.recall.use(self._groups, generation.replies, generation.payload_size)
+        self.recall.use(self._groups, generation.replies.get, generation.payload_size)
 
     def forget(self) -> None:
         """Replay no reply that is kept now: what it was decided by does not hold any more."""
