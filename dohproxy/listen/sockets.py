@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import socket
 from contextlib import suppress
 
@@ -48,6 +49,18 @@ class Sockets(Struct, frozen=True):
             sock.close()
 
 
+DESCRIPTORS = 65536
+"""Ample for all connections that may be configured."""
+
+
+def allow_descriptors() -> None:
+    """Have as many open files as the system grants: the 1024 of a shell are for programs that still use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def open_sockets(listen: Listen, passed: tuple[socket.socket, ...] = ()) -> Sockets:
     """A socket for every endpoint: from `passed` where one fits, otherwise bound now. Raises ListenError.
 
@@ -62,6 +75,7 @@ def open_for_workers(listen: Listen, count: int, passed: tuple[socket.socket, ..
     The kernel spreads datagrams over them by the addresses and ports of both sides (SO_REUSEPORT, socket(7)). One that
     was passed has no equals, and is shared.
     """
+    allow_descriptors()
     pool = list(passed)
     shared = Sockets([], [])
     own: list[list[socket.socket]] = [[] for _ in range(count - 1)]

@@ -1,5 +1,6 @@
 import logging
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from dohproxy.config.settings import Endpoint, Listen
 from dohproxy.listen import sockets
-from dohproxy.listen.sockets import ListenError, open_sockets
+from dohproxy.listen.sockets import ListenError, allow_descriptors, open_sockets
 
 PORT_0 = (Endpoint("127.0.0.1", 0),)
 
@@ -128,3 +129,12 @@ def test_a_passed_socket_for_both_versions_of_ip_is_refused():
     sock.bind(("::", 0))
     with sock, pytest.raises(ListenError, match="BindIPv6Only=ipv6-only"):
         open_sockets(Listen(udp=(endpoint(sock),), tcp=()), (sock,))
+
+
+def test_as_many_descriptors_as_the_system_grants(monkeypatch):
+    granted = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: granted.append(limits))
+    for limits in ((1024, 4096), (1024, resource.RLIM_INFINITY), (1024, 1 << 20), (4096, 4096), (resource.RLIM_INFINITY,) * 2):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
+        allow_descriptors()
+    assert granted == [(4096, 4096), (65536, resource.RLIM_INFINITY), (65536, 1 << 20)]
