@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import trio
@@ -21,7 +22,7 @@ from dohproxy.resolve.witness import Witness
 from dohproxy.wire.constants import DNSKEY
 
 Fetched = Answer | ResolveError
-
+_Link = tuple[Question, tuple[str, ...]]
 
 RENEWAL = 5.0
 """Seconds that the renewal of a zone's keys may take."""
@@ -58,6 +59,7 @@ class Validated:
     ) -> None:
         self._below, self._world, self._proofs, self._flights, self._now = below, world, proofs, flights, now
         self._witness = witness
+        self._at_hand: dict[_Link, Answer] = {}
 
     async def resolve(self, query: Query) -> Answer:
         """The answer with its verdict; unjudged if the query disables checking."""
@@ -87,14 +89,8 @@ class Validated:
         return case if case.judged.security in (Security.SECURE, Security.INSECURE) else None
 
     async def _judged(self, query: Query, given: Answer, world: World) -> _Case:
-        told: dict[Need, Fetched] = {}
-
-        async def fetch(needs: tuple[Need, ...]) -> tuple[Fetched, ...]:
-            fetched = await self._fetch_all(query, needs)
-            told.update(zip(needs, fetched, strict=True))
-            return fetched
-
-        judgement = await _driven(validate(query.question, given, world), fetch)
+        with self._hearing(query) as told:
+            judgement = await _driven(validate(query.question, given, world), partial(self._fetch_all, query, told))
         if judgement.aging and not world.renewing:
             self._renew(judgement.aging)
         judged = replace(
@@ -145,29 +141,40 @@ class Validated:
         found = {need: case.told.get(need) or witness.recall(need, avoid, now) for need in needs}
         missing = tuple(need for need in needs if found[need] is None)
         if missing:
-            found |= zip(missing, await self._fetch_all(case.query, missing), strict=True)
+            with self._hearing(case.query) as told:
+                found |= zip(missing, await self._fetch_all(case.query, told, missing), strict=True)
         return tuple(fetched for need in needs if (fetched := found[need]) is not None)
 
     # Fetching
 
-    async def _fetch_all(self, query: Query, needs: tuple[Need, ...]) -> tuple[Fetched, ...]:
+    @contextmanager
+    def _hearing(self, query: Query) -> Iterator[dict[Need, Fetched]]:
+        """What this case is told, which is at hand for every other until this one is judged.
+
+        By then it is in the trusted keys, if it holds.
+        """
+        told: dict[Need, Fetched] = {}
+        try:
+            yield told
+        finally:
+            for need in told:
+                self._at_hand.pop(_link(query, need), None)
+
+    async def _fetch_all(self, query: Query, told: dict[Need, Fetched], needs: tuple[Need, ...]) -> tuple[Fetched, ...]:
         if len(needs) == 1:
-            return (await self._fetch(query, needs[0]),)
-        fetched: dict[Need, Fetched] = {}
+            await self._fetch(query, told, needs[0])
+        else:
+            async with trio.open_nursery() as nursery:
+                for need in needs:
+                    nursery.start_soon(self._fetch, query, told, need)
+        return tuple(told[need] for need in needs)
 
-        async def fetch(need: Need) -> None:
-            fetched[need] = await self._fetch(query, need)
-
-        async with trio.open_nursery() as nursery:
-            for need in needs:
-                nursery.start_soon(fetch, need)
-        return tuple(fetched[need] for need in needs)
-
-    async def _fetch(self, query: Query, need: Need) -> Fetched:
-        fetched = await self._link(query, need)
+    async def _fetch(self, query: Query, told: dict[Need, Fetched], need: Need) -> None:
+        told[need] = fetched = await self._link(query, need)
+        if isinstance(fetched, Answer):
+            self._at_hand[_link(query, need)] = fetched
         if self._witness is not None:
             self._witness.hear(need, query.avoid, fetched, self._now())
-        return fetched
 
     async def _link(self, query: Query, need: Need) -> Fetched:
         """One link of the chain, shared with every other question that needs it now; none is asked for that is denied at hand.
@@ -177,11 +184,18 @@ class Validated:
         question = Question(need.qname, need.qtype)
         if self._proofs is not None and not query.avoid and (made := self._proofs.synthesize(question, self._now())):
             return made
+        link = _link(query, need)
+        if at_hand := self._at_hand.get(link):
+            return at_hand
         asked = Query(question, INTERNAL, query.deadline, cd=True, avoid=query.avoid)
         try:
-            return await self._flights.join(("link", question, query.avoid), partial(self._below.resolve, asked))
+            return await self._flights.join(("link", link), partial(self._below.resolve, asked))
         except ResolveError as error:
             return error
+
+
+def _link(query: Query, need: Need) -> _Link:
+    return Question(need.qname, need.qtype), query.avoid
 
 
 async def _driven(judging: Asking[Judgement], fetch: Callable[[tuple[Need, ...]], Awaitable[tuple[Fetched, ...]]]) -> Judgement:
