@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -68,6 +68,8 @@ class Transport(Enum):
     TCP = "tcp"
     DOT = "tls"
     DOH = "https"
+    DOH3 = "h3"
+    DOQ = "quic"
     INTERNAL = "internal"
 
 
@@ -81,12 +83,40 @@ class Source(Enum):
     SYNTHESIS = "synthesis"
 
 
+class Attested(NamedTuple):
+    """A client that has proven who it is by a certificate that was verified, and the address that it came from."""
+
+    address: str
+    identity: str
+    """Its SPIFFE ID (`spiffe://…`), else `dns:` and a name of the certificate, else `subject:` and its subject (RFC 4514)."""
+
+
+Peer = str | Attested
+"""Whom a listener has before it: the IP address as text, of a client that is known by nothing else, or more."""
+
+
+class Assurance(Enum):
+    """How sure we are who a client is."""
+
+    ATTESTED = "attested"
+    """By a verified certificate."""
+    INFERRED = "inferred"
+    """From its address."""
+
+
 class Client(Struct, frozen=True, gc=False):
     """Who asks: the address as text, how it came, and the policy group that the address or identity puts it in."""
 
     address: str
     transport: Transport
     group: str = "default"
+    identity: str = ""
+    """As in Attested; "" where only the address is known."""
+
+    @property
+    def assurance(self) -> Assurance:
+        """How sure we are who this is."""
+        return Assurance.ATTESTED if self.identity else Assurance.INFERRED
 
 
 INTERNAL = Client("", Transport.INTERNAL)

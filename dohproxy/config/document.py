@@ -29,7 +29,9 @@ NameText = Annotated[Name, Text(texts.domain, 'a domain name, such as "corp.exam
 UrlText = Annotated[
     Url,
     Text(
-        texts.url, "tls://host[:port] or https://host[:port][/path]; in a [[zone]] with plaintext = true also udp:// and tcp://"
+        texts.url,
+        "tls://host[:port], https://host[:port][/path], h3://host[:port][/path], quic://host[:port] or sdns://…;"
+        " in a [[zone]] with plaintext = true also udp:// and tcp://",
     ),
 ]
 AnchorText = Annotated[Anchor, Text(texts.trust_anchor, 'a DS or DNSKEY record, such as "example. IN DS 12345 13 2 49FD…"')]
@@ -44,6 +46,8 @@ ModeText = Annotated[Mode, Text(Mode, ", ".join(mode.value for mode in Mode), tu
 ListAction = Annotated[Action, Text(texts.action, ", ".join(_LIST_ACTIONS), _LIST_ACTIONS)]
 DenyAction = Annotated[Action, Text(texts.action, ", ".join(_BLOCKING), _BLOCKING)]
 
+PinText = Annotated[bytes, Text(texts.pin, '"sha256/" and the base64 of a SHA-256 digest (RFC 7469 2.4)')]
+Strategy = Literal["ordered", "fastest", "race", "spread"]
 EvidenceLevel = Literal["off", "failures", "all"]
 
 _LISTEN, _FORWARDING, _DNSSEC = settings.Listen(), settings.Forwarding(), settings.Dnssec()
@@ -64,6 +68,49 @@ class Listen(Table, frozen=True, kw_only=True):
     tcp_pipeline: Count = _LISTEN.tcp_pipeline
     in_flight: Count = _LISTEN.in_flight
     user: str = _LISTEN.user
+    dot: tuple[EndpointText, ...] = ()
+    doh: tuple[EndpointText, ...] = ()
+    doh3: tuple[EndpointText, ...] = ()
+    doq: tuple[EndpointText, ...] = ()
+    doh_path: Annotated[str, Text(texts.path, 'a path, such as "/dns-query"')] = _LISTEN.doh_path
+    doh_json: bool = _LISTEN.doh_json
+    quic_connections: Count = _LISTEN.quic_connections
+    quic_connections_per_client: Count = _LISTEN.quic_connections_per_client
+    quic_idle_timeout: Seconds = _LISTEN.quic_idle_timeout
+    proxy_protocol: tuple[NetworkText, ...] = ()
+
+
+class Certificate(Table, frozen=True, kw_only=True):
+    """An entry of `certificates` in `[tls]`."""
+
+    certificate: str
+    key: str
+
+
+class TrustDomain(Table, frozen=True, kw_only=True):
+    """An entry of `trust_domains` in `[tls]`."""
+
+    name: str
+    ca_file: str
+
+
+class Tls(Table, frozen=True, kw_only=True):
+    """`[tls]`."""
+
+    certificate: str | None = None
+    key: str | None = None
+    certificates: tuple[Certificate, ...] = ()
+    svid: bool = False
+    client_auth: Literal["none", "request", "require"] = "none"
+    client_ca_file: str | None = None
+    trust_domains: tuple[TrustDomain, ...] = ()
+    allow_tls12: bool = False
+
+
+class Spiffe(Table, frozen=True, kw_only=True):
+    """`[spiffe]`."""
+
+    socket: str | None = None
 
 
 class Access(Table, frozen=True, kw_only=True):
@@ -89,6 +136,14 @@ class Upstream(Table, frozen=True, kw_only=True):
     addresses: tuple[Address, ...] = ()
     method: Literal["POST", "GET"] | None = None
     allow_tls12: bool = False
+    client_certificate: str | None = None
+    client_key: str | None = None
+    client_svid: bool = False
+    pins: tuple[PinText, ...] = ()
+    zero_rtt: bool = False
+    upgrade: bool = False
+    relay: str | None = None
+    bootstrap: str | None = None
 
 
 UpstreamOrUrl = Annotated[Upstream, Shorthand("url")]
@@ -103,6 +158,17 @@ class Forwarding(Table, frozen=True, kw_only=True):
     idle_timeout: Seconds = _FORWARDING.idle_timeout
     connections: Count = _FORWARDING.connections
     pipeline: Annotated[int, Meta(ge=1, le=65535)] = _FORWARDING.pipeline
+    strategy: Strategy = "ordered"
+    race: Annotated[int, Meta(ge=2, le=16)] = _FORWARDING.race
+    hedge: Annotated[float, Meta(ge=0, le=1)] = _FORWARDING.hedge
+    key_log: str | None = None
+
+
+class CaptivePortal(Table, frozen=True, kw_only=True):
+    """`[captive_portal]`."""
+
+    names: tuple[PatternText, ...]
+    upstream: str = "dhcp"
 
 
 class NegativeTrustAnchor(Table, frozen=True, kw_only=True):
@@ -149,6 +215,7 @@ class Zone(Table, frozen=True, kw_only=True):
     plaintext: bool = False
     dnssec: ModeText | None = None
     trust_anchors: tuple[Placed[AnchorText], ...] = ()
+    strategy: Strategy | None = None
 
 
 class PolicyList(Table, frozen=True, kw_only=True):
@@ -165,6 +232,8 @@ class PolicyGroup(Table, frozen=True, kw_only=True):
 
     name: str
     clients: tuple[Placed[NetworkText], ...] = ()
+    spiffe: tuple[Placed[str], ...] = ()
+    identities: tuple[Placed[str], ...] = ()
     default: Literal["allow", "deny"] = "allow"
     allow: tuple[Placed[RuleText], ...] = ()
     deny: tuple[Placed[RuleText], ...] = ()
@@ -234,9 +303,12 @@ class Document(Table, frozen=True, kw_only=True):
     """The whole file."""
 
     listen: Listen = Listen(at=("listen",))
+    tls: Tls = Tls(at=("tls",))
+    spiffe: Spiffe = Spiffe(at=("spiffe",))
     access: Access = Access(at=("access",))
     upstream: tuple[UpstreamOrUrl, ...] = ()
-    forwarding: Forwarding = Forwarding()
+    forwarding: Forwarding = Forwarding(at=("forwarding",))
+    captive_portal: CaptivePortal | None = None
     dnssec: Dnssec = Dnssec(at=("dnssec",))
     zone: tuple[Zone, ...] = ()
     policy: Policy = Policy()

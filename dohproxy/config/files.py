@@ -46,6 +46,10 @@ class Files:
             self.report.problem(at, f"{path} cannot be read and written")
         return path
 
+    def named(self, text: str) -> Path:
+        """A file that need not be there yet."""
+        return self._path(text)
+
     def _path(self, text: str) -> Path:
         try:
             return self.base / Path(text).expanduser()

@@ -68,6 +68,8 @@ def _group(written: document.PolicyGroup, lists: tuple[document.PolicyList, ...]
     return settings.PolicyGroup(
         name=written.name,
         clients=tuple(client.value for client in written.clients),
+        spiffe=tuple(one.value for one in written.spiffe),
+        identities=tuple(one.value for one in written.identities),
         default=Action.ALLOW if written.default == "allow" else written.deny_action,
         allow=_rules(written.allow, report),
         deny=_rules(written.deny, report),

@@ -46,6 +46,56 @@ class Listen(Struct, frozen=True):
     """Queries under way at once in all; the newest beyond that are shed."""
     user: str = ""
     """The user to become once the sockets are bound; "" stays."""
+    dot: tuple[Endpoint, ...] = ()
+    doh: tuple[Endpoint, ...] = ()
+    """HTTP/2 and HTTP/1.1 over TLS."""
+    doh3: tuple[Endpoint, ...] = ()
+    doq: tuple[Endpoint, ...] = ()
+    doh_path: str = "/dns-query"
+    doh_json: bool = False
+    """Whether `?name=…&type=…` is answered in JSON too."""
+    quic_connections: int = 1000
+    quic_connections_per_client: int = 100
+    quic_idle_timeout: float = 30.0
+    proxy_protocol: tuple[Network, ...] = ()
+    """Who tells, by the PROXY protocol, for whom a connection is: the peers that all streams must come with it from."""
+
+
+class Certificate(Struct, frozen=True):
+    """A chain in PEM, the server's own certificate first, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+class TrustDomain(Struct, frozen=True):
+    """Who may vouch for the identities of one SPIFFE trust domain."""
+
+    name: str
+    """Such as `prod.example`."""
+    ca_file: Path
+
+
+class Tls(Struct, frozen=True):
+    """Of all encrypted listeners: what we show, and what clients must."""
+
+    certificates: tuple[Certificate, ...] = ()
+    """By SNI the one that has the name; else the first."""
+    svid: bool = False
+    """Whether the certificate is the X.509-SVID of the SPIFFE Workload API."""
+    client_auth: str = "none"
+    """none | request | require"""
+    client_ca_file: Path | None = None
+    trust_domains: tuple[TrustDomain, ...] = ()
+    """SPIFFE IDs of these count only by their own authorities."""
+    allow_tls12: bool = False
+
+
+class Spiffe(Struct, frozen=True):
+    """The SPIFFE Workload API."""
+
+    socket: Path | None = None
+    """The Unix socket of the agent."""
 
 
 class ClientLimits(Struct, frozen=True):
@@ -76,7 +126,7 @@ class Upstream(Struct, frozen=True):
 
     name: str
     scheme: str
-    """tls | https | udp | tcp"""
+    """tls | https | h3 | quic | udp | tcp"""
     host: str
     """As in the URL: a name or an IP address, without brackets."""
     port: int
@@ -90,6 +140,22 @@ class Upstream(Struct, frozen=True):
     method: str = "POST"
     """Of DoH: POST | GET"""
     allow_tls12: bool = False
+    client_certificate: Path | None = None
+    """A chain in PEM: who we are to this upstream."""
+    client_key: str = ""
+    """The path of its key in PEM, or a `pkcs11:` URI (RFC 7512)."""
+    client_svid: bool = False
+    """Whether that is the X.509-SVID of the SPIFFE Workload API instead."""
+    pins: tuple[bytes, ...] = ()
+    """SHA-256 digests of SubjectPublicKeyInfo (RFC 7469 2.4), of which the chain must have one; () is any."""
+    zero_rtt: bool = False
+    """Whether questions may leave in the first flight of a resumed QUIC connection (RFC 9250 4.5)."""
+    upgrade: bool = False
+    """Whether HTTP/3 is used once the server says that it speaks it (Alt-Svc, RFC 7838)."""
+    relay: str = ""
+    """Of Oblivious DoH (RFC 9230): the URL of the proxy that questions go through; "" is none."""
+    bootstrap: str = ""
+    """Who is asked for the addresses: the name of another upstream, or `system`; "" is nobody."""
     any_date: bool = False
     """Whether certificates count outside their dates too: for a clock that is not set, and nothing that a user may write."""
 
@@ -107,6 +173,22 @@ class Forwarding(Struct, frozen=True):
     """Per upstream at most."""
     pipeline: int = 256
     """Questions on one connection before another is opened."""
+    strategy: str = "ordered"
+    """ordered | fastest | race | spread"""
+    race: int = 2
+    """How many upstreams are asked at once by the strategy `race`."""
+    hedge: float = 0.0
+    """Of all questions, how large a share may be asked a second time, elsewhere, when the answer is late; 0 is none."""
+    key_log: Path | None = None
+    """Where the secrets of TLS and QUIC are written, for debugging (the format of SSLKEYLOGFILE)."""
+
+
+class CaptivePortal(Struct, frozen=True):
+    """Names that the network's own resolver is asked in clear while it holds us captive."""
+
+    names: tuple[NamePattern, ...]
+    upstream: str = "dhcp"
+    """`dhcp`, the resolver that the network tells of, or an IP address."""
 
 
 class Anchor(Struct, frozen=True):
@@ -176,6 +258,8 @@ class Zone(Struct, frozen=True):
     mode: Mode | None = None
     """None: as everywhere else."""
     anchors: tuple[Anchor, ...] = ()
+    strategy: str | None = None
+    """None: as everywhere else."""
 
 
 class PolicyList(Struct, frozen=True):
@@ -200,6 +284,10 @@ class PolicyGroup(Struct, frozen=True):
 
     name: str
     clients: tuple[Network, ...] = ()
+    spiffe: tuple[str, ...] = ()
+    """SPIFFE IDs, or their beginnings with a final `*`."""
+    identities: tuple[str, ...] = ()
+    """Other identities of certificates: `dns:host.example`, `dns:*.host.example`, `subject:CN=…`."""
     default: Action = Action.ALLOW
     """ALLOW, or the action for names that no rule allows (configured as `deny` → `deny_action`)."""
     allow: tuple[PolicyRule, ...] = ()
@@ -304,6 +392,9 @@ class Settings(Struct, frozen=True):
     log: Log
     workers: Workers
     evidence: Evidence = Evidence()
+    tls: Tls = Tls()
+    spiffe: Spiffe = Spiffe()
+    captive_portal: CaptivePortal | None = None
     file: str = ""
     """Where it was read; "" is the built-in default."""
     warnings: tuple[Problem, ...] = ()

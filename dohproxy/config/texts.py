@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -14,7 +15,8 @@ from dohproxy.wire import names
 from dohproxy.wire.constants import DNSKEY, DS, OPT
 from dohproxy.wire.text import rdata_from_text, type_from_text
 
-DEFAULT_PORTS = {"tls": 853, "https": 443, "udp": 53, "tcp": 53}
+DEFAULT_PORTS = {"tls": 853, "https": 443, "h3": 443, "quic": 853, "udp": 53, "tcp": 53}
+_WITH_PATH = ("https", "h3")
 LOCAL_TTL = 3600
 MAX_WORKERS = 1024
 _META_TYPES = range(128, 256)
@@ -102,13 +104,32 @@ def url(text: str) -> Url:
         raise ValueError(f'"{text}" has no scheme that is known' if "://" in text else f'"{text}" is no URL')
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f'"{text}" has a user, query or fragment, which mean nothing here')
-    if scheme != "https" and parts.path not in ("", "/"):
-        raise ValueError(f'"{text}" has a path, which only https:// has')
+    if scheme not in _WITH_PATH and parts.path not in ("", "/"):
+        raise ValueError(f'"{text}" has a path, which only https:// and h3:// have')
     if port == 0:
         raise ValueError(f'"{text}" has port 0')
     _check_host(host, text)
-    path = (parts.path or "/dns-query") if scheme == "https" else ""
+    path = (parts.path or "/dns-query") if scheme in _WITH_PATH else ""
     return Url(text, scheme, host, port or DEFAULT_PORTS[scheme], path)
+
+
+def path(text: str) -> str:
+    """The path of a URL."""
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or set(text) & set(" ?#{}"):
+        raise ValueError(f'"{text}" is no path')
+    return text
+
+
+def pin(text: str) -> bytes:
+    """`sha256/` and a digest in base64."""
+    kind, _, encoded = text.partition("/")
+    try:
+        digest = b64decode(encoded, validate=True)
+    except ValueError:
+        digest = b""
+    if kind != "sha256" or len(digest) != 32:
+        raise ValueError(f'"{text}" is no SHA-256 digest')
+    return digest
 
 
 def _check_host(host: str, text: str) -> None:

@@ -21,7 +21,7 @@ ROW = re.compile(r"\| `([a-z0-9_.]+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|")
 def documented() -> Iterator[tuple[str, str]]:
     """Each key with its table, such as `dnssec.mode`, and its default as told."""
     for section in TEXT.split("\n## ")[1:]:
-        title = re.match(r"`\[+([a-z.]+)\]+`", section)
+        title = re.match(r"`\[+([a-z_.]+)\]+`", section)
         assert title, section[:40]
         for key, default in ROW.findall(section):
             yield f"{title[1]}.{key}", default
