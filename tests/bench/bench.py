@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 
 import data
+import streams
 import systems
 from procs import Server, ServerFailed, blast
 from systems import Job, System
@@ -49,7 +50,7 @@ class Subject:
     @contextmanager
     def running(self, block: bool = False) -> Iterator[Server]:
         run = self.bench.fresh_directory()
-        job = Job(self.bench.work, run, self.port, self.upstream, self.bench.validate, block)
+        job = Job(self.bench.work, run, self.port, self.upstream, self.bench.validate, block, self.bench.inbound)
         command = self.system.prepare(self.system.path or "", job)
         with Server(
             self.name, command, self.port, SUT_CPU, run / "log", ready_zone=self.bench.ready_zone, patience=90 if block else 20
@@ -113,6 +114,7 @@ class Bench:
         self.args, self.stack = args, stack
         self.work: Path = args.work.resolve()
         self.validate = args.scenario == "validated"
+        self.inbound: str = {"stream": args.inbound, "handshake": "dot"}.get(args.scenario, "udp")
         self.ready_zone = "open.sec.zz" if self.validate else "plain.zz"
         self.rounds: int = args.rounds or FEWER_ROUNDS.get(args.scenario, ROUNDS)
         self.scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self.work / "run")))
@@ -156,6 +158,8 @@ class Bench:
             if self.validate and not system.validates
             else "no block list for it here"
             if self.args.scenario == "rules" and not system.blocks
+            else f"does not serve {self.inbound}"
+            if self.inbound not in system.serves
             else ""
         )
         if reason:
@@ -392,8 +396,40 @@ def overload(bench: Bench) -> Table:
     )
 
 
+def stream(bench: Bench) -> Table:
+    """Answers from the cache over 100 kept connections: TCP, or what --inbound says (DNS over TLS, over HTTPS)."""
+    queries = bench.work / "queries" / "hit"
+    bench.start_all(warm=queries)
+    kind = bench.args.inbound
+
+    def one(subject: Subject, _: str) -> Metrics:
+        before = subject.server.cpu_seconds()
+        got = streams.ask(kind, systems.inbound(kind, subject.port), queries, GENERATOR_CPU, bench.args.seconds)
+        cpu = subject.server.cpu_seconds() - before
+        return got | {"cpu": cpu / max(1, got["received"]) * 1e6}
+
+    bench.measure(one)
+    return Table(SPEED | RESIDENT, {"qps": "q/s", "cpu": "cpu"})
+
+
+def handshake(bench: Bench) -> Table:
+    """What a new connection by DNS over TLS costs, with one query on it: a whole handshake, and a resumed one."""
+    bench.start_all(warm=bench.work / "queries" / "hit")
+
+    def one(subject: Subject, _: str) -> Metrics:
+        metrics = {}
+        for name, resume in (("whole", False), ("resumed", True)):
+            before = subject.server.cpu_seconds()
+            count = streams.shake_hands(systems.inbound("dot", subject.port), bench.work / "pki" / "ca.pem", resume=resume)
+            metrics[name] = (subject.server.cpu_seconds() - before) / count * 1e6
+        return metrics
+
+    bench.measure(one)
+    return Table({"whole": "cpu µs", "resumed": "resumed µs"} | RESIDENT, {"whole": "whole", "resumed": "resumed"})
+
+
 SCENARIOS: dict[str, Callable[[Bench], Table]] = {
-    f.__name__: f for f in (hit, miss, validated, latency, mix, memory, startup, rules, overload)
+    f.__name__: f for f in (hit, miss, validated, latency, mix, memory, startup, rules, overload, stream, handshake)
 }
 
 
@@ -467,6 +503,7 @@ def arguments() -> argparse.Namespace:
     add("--peers", default="unbound,kresd,dnscrypt-proxy,dnsdist")
     add("--dnscrypt-proxy", default="dnscrypt-proxy", metavar="BIN")
     add("--upstream", default="dot", choices=("dot", "doh", "doq", "h3"), help="a peer that can't keeps its own")
+    add("--inbound", default="tcp", choices=("tcp", "dot", "doh"), help="of the scenario stream")
     add("--quic-python", default=sys.executable, metavar="BIN", help="a Python with aioquic, for doq and h3")
     add("--rounds", type=int, default=0, help=f"0: {ROUNDS}, or fewer for memory and rules")
     add("--seconds", type=float, default=1.5, help="of each run of hits")

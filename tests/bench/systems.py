@@ -28,6 +28,7 @@ class Job:
     upstream: str  # dot, doh, doq or h3
     validate: bool = False
     block: bool = False  # with the list of a million names
+    inbound: str = "udp"  # what is served beside UDP and TCP: dot or doh
 
     @property
     def ca(self) -> Path:
@@ -38,10 +39,18 @@ class Job:
         """The DS record of the signed zones' parent, as `sec.zz. DS ...`."""
         return (self.work / "zones" / "sec.zz.ds").read_text().strip().replace(" IN ", " ")
 
+    def pki(self, file: str) -> Path:
+        return self.work / "pki" / file
+
     def write(self, name: str, text: str) -> Path:
         path = self.run / name
         path.write_text(text)
         return path
+
+
+def inbound(kind: str, port: int) -> int:
+    """Where a system that serves plain DNS on `port` serves this."""
+    return port + {"udp": 0, "tcp": 0, "dot": 200, "doh": 400}[kind]
 
 
 Prepare = Callable[[str, Job], list[str]]  # (binary, job): writes the configuration, answers the command
@@ -55,6 +64,7 @@ class System:
     validates: bool
     blocks: bool
     prepare: Prepare
+    serves: tuple[str, ...] = ("udp", "tcp", "dot", "doh")  # to clients
 
     @property
     def path(self) -> str | None:
@@ -85,11 +95,18 @@ action = "block"
         if job.block
         else ""
     )
+    encrypted = job.inbound in ("dot", "doh")
+    listener = f'{job.inbound} = ["127.0.0.1:{inbound(job.inbound, job.port)}"]' if encrypted else ""
+    tls = f'[tls]\ncertificate = "{job.pki("server.pem")}"\nkey = "{job.pki("server.key")}"' if encrypted else ""
     return job.write(
         "dohproxy.toml",
         f"""[listen]
 udp = ["127.0.0.1:{job.port}"]
 tcp = ["127.0.0.1:{job.port}"]
+tcp_connections_per_client = 1000
+{listener}
+
+{tls}
 
 [[upstream]]
 url = "{url}"
@@ -135,6 +152,12 @@ def unbound(binary: str, job: Job) -> list[str]:
         f"""{UNBOUND}
   directory: "{job.run}"
   interface: 127.0.0.1@{job.port}
+  {f"interface: 127.0.0.1@{inbound(job.inbound, job.port)}" if job.inbound in ("dot", "doh") else ""}
+  {f"tls-port: {inbound('dot', job.port)}" if job.inbound == "dot" else ""}
+  {f"https-port: {inbound('doh', job.port)}" if job.inbound == "doh" else ""}
+  tls-service-pem: "{job.pki("server.pem")}"
+  tls-service-key: "{job.pki("server.key")}"
+  incoming-num-tcp: 1000
   do-not-query-localhost: no
   module-config: "{"validator iterator" if job.validate else "iterator"}"
   {f'trust-anchor: "{job.anchor}"' if job.validate else ""}
@@ -176,11 +199,18 @@ log_level('crit')
     return [binary, "-n", "-c", str(config), str(job.run / "rundir")]
 
 
+def _dnsdist_listener(job: Job) -> str:
+    certificate, key = job.pki("server.pem"), job.pki("server.key")
+    made = f"'127.0.0.1:{inbound(job.inbound, job.port)}', '{certificate}', '{key}'"
+    return {"dot": f"addTLSLocal({made})", "doh": f"addDOHLocal({made}, '/dns-query')"}.get(job.inbound, "")
+
+
 def dnsdist(binary: str, job: Job) -> list[str]:
     doh = ", dohPath='/dns-query'" if job.upstream == "doh" else ""
     config = job.write(
         "dnsdist.conf",
         f"""setLocal('127.0.0.1:{job.port}')
+{_dnsdist_listener(job)}
 newServer({{address='127.0.0.1:{PORTS[job.upstream]}', tls='openssl', subjectName='{TLS_NAME}',
   caStore='{job.ca}', validateCertificates=true, healthCheckMode='up'{doh}}})
 getPool(''):setCache(newPacketCache(200000, {{maxTTL=86400}}))
@@ -221,8 +251,8 @@ stamp = 'sdns://{base64.urlsafe_b64encode(stamp).decode().rstrip("=")}'
 def peers(dnscrypt_binary: str) -> dict[str, System]:
     found = [
         System("unbound", "unbound", ("dot",), True, True, unbound),
-        System("kresd", "kresd", ("dot",), True, False, kresd),
-        System("dnscrypt-proxy", dnscrypt_binary, ("doh",), False, True, dnscrypt_proxy),
+        System("kresd", "kresd", ("dot",), True, False, kresd, ("udp", "tcp")),
+        System("dnscrypt-proxy", dnscrypt_binary, ("doh",), False, True, dnscrypt_proxy, ("udp", "tcp")),
         System("dnsdist", "dnsdist", ("dot", "doh"), False, False, dnsdist),
     ]
     return {system.name: system for system in found}
