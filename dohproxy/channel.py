@@ -10,6 +10,7 @@ import os
 import pickle
 import socket
 from contextlib import suppress
+from itertools import islice
 
 import msgspec
 import trio
@@ -23,9 +24,9 @@ MAX_MESSAGE, MAX_FILES = 256 << 10, 250
 
 
 class Serve(Struct, frozen=True, tag=True):
-    """To a worker, first of all: beside it are the settings, then sockets, so many of them for UDP."""
+    """To a worker, first of all: beside it are the settings, then sockets, so many of each of the `KEYS` of Sockets."""
 
-    udp: int
+    sockets: tuple[int, ...]
     keeps: bool = True
     """Whether this worker is the one that keeps the anchors' state."""
 
@@ -133,7 +134,7 @@ def unseal(file: int) -> Settings:
     return settings
 
 
-def handed_over(files: list[int], udp: int) -> Sockets:
-    """The sockets that these files are."""
-    socks = [socket.socket(fileno=file) for file in files]
-    return Sockets(socks[:udp], socks[udp:])
+def handed_over(files: list[int], counts: tuple[int, ...]) -> Sockets:
+    """The sockets that these files are, so many of each of the KEYS."""
+    socks = iter([socket.socket(fileno=file) for file in files])
+    return Sockets(*(list(islice(socks, count)) for count in counts))

@@ -11,7 +11,7 @@ from socket import socket
 import trio
 
 from dohproxy.channel import Counted, End, Message, Ready, Reload, Reloaded, Report, Serve, Stop, ends
-from dohproxy.listen.sockets import Sockets
+from dohproxy.listen.sockets import KEYS, Sockets
 from dohproxy.master import FAILED
 from dohproxy.telemetry.tally import summed
 
@@ -75,8 +75,9 @@ class Seat:
 
     def _hand_over(self, channel: End, sealed: int) -> None:
         self.sealed = sealed
-        files = [sealed, *(sock.fileno() for sock in (*self._sockets.udp, *self._sockets.tcp))]
-        if not channel.put(Serve(len(self._sockets.udp), self.number == 0), *files) or self._stopping:
+        files = [sealed, *(sock.fileno() for sock in self._sockets.all())]
+        counts = tuple(len(getattr(self._sockets, key)) for key in KEYS)
+        if not channel.put(Serve(counts, self.number == 0), *files) or self._stopping:
             self.kill()
 
     async def _clear(self) -> None:

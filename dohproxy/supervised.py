@@ -101,7 +101,7 @@ def main() -> int:
         return OK
     message, files = received
     assert isinstance(message, Serve), "what comes first"
-    settings, sockets = unseal(files[0]), handed_over(files[1:], message.udp)
+    settings, sockets = unseal(files[0]), handed_over(files[1:], message.sockets)
     sink = logs.set_up(settings.log)
     _sign(sys.argv[1])
     try:

@@ -23,6 +23,12 @@ BACKLOG = 1024
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 IP_MTU_DISCOVER, IP_PMTUDISC_OMIT = 10, 5
 IPV6_MTU_DISCOVER = 23
+IP_PMTUDISC_PROBE = 3
+
+KEYS = ("udp", "tcp", "dot", "doh", "doh3", "doq")
+"""Of [listen], and what Sockets has."""
+DATAGRAMS = frozenset({"udp", "doh3", "doq"})
+QUIC = frozenset({"doh3", "doq"})
 
 REASONS = {
     errno.EADDRINUSE: "another program listens there already",
@@ -40,12 +46,20 @@ class ListenError(DohproxyError):
 class Sockets(Struct, frozen=True):
     """All that is listened on, non-blocking and ready."""
 
-    udp: list[socket.socket]
-    tcp: list[socket.socket]
+    udp: list[socket.socket] = []
+    tcp: list[socket.socket] = []
+    dot: list[socket.socket] = []
+    doh: list[socket.socket] = []
+    doh3: list[socket.socket] = []
+    doq: list[socket.socket] = []
+
+    def all(self) -> list[socket.socket]:
+        """In the order of KEYS."""
+        return [sock for key in KEYS for sock in getattr(self, key)]
 
     def close(self) -> None:
         """Close them all."""
-        for sock in self.udp + self.tcp:
+        for sock in self.all():
             sock.close()
 
 
@@ -70,33 +84,37 @@ def open_sockets(listen: Listen, passed: tuple[socket.socket, ...] = ()) -> Sock
 
 
 def open_for_workers(listen: Listen, count: int, passed: tuple[socket.socket, ...] = ()) -> list[Sockets]:
-    """The same for so many workers: TCP sockets are shared, for UDP each has its own, with a queue of its own.
+    """The same for so many workers: those of TCP are shared, for UDP each has its own, with a queue of its own.
 
     The kernel spreads datagrams over them by the addresses and ports of both sides (SO_REUSEPORT, socket(7)). One that
-    was passed has no equals, and is shared.
+    was passed has no equals, and is shared. QUIC is for the first worker alone: a client that moves keeps its connection,
+    and its datagrams would come to another (RFC 9000 9).
     """
     allow_descriptors()
     pool = list(passed)
-    shared = Sockets([], [])
+    first = Sockets()
     own: list[list[socket.socket]] = [[] for _ in range(count - 1)]
     try:
-        _open_all("udp", listen, pool, shared.udp, own)
-        _open_all("tcp", listen, pool, shared.tcp, [])
+        for key in KEYS:
+            _open_all(key, listen, pool, getattr(first, key), own if key == "udp" else [])
     except ListenError:
-        shared.close()
+        first.close()
         for sock in [sock for socks in own for sock in socks]:
             sock.close()
         raise
     finally:
         _close_unasked(pool)
-    for sock in shared.udp + shared.tcp:
-        log.info("listening on %s", _told(sock))
-    return [shared, *(Sockets(udp, shared.tcp) for udp in own)]
+    for key in KEYS:
+        for sock in getattr(first, key):
+            log.info("listening on %s (%s)", _address(sock), key)
+    return [first, *(Sockets(udp=udp, tcp=first.tcp, dot=first.dot, doh=first.doh) for udp in own)]
 
 
 def _close_unasked(pool: list[socket.socket]) -> None:
     for sock in pool:
-        log.warning("the service manager passed a socket that no endpoint of [listen] asks for: %s", _told(sock))
+        log.warning(
+            "the service manager passed a socket that no endpoint of [listen] asks for: %s (%s)", _address(sock), _kind(sock)
+        )
         sock.close()
 
 
@@ -115,7 +133,7 @@ def _open(
     key: str, endpoint: Endpoint, listen: Listen, pool: list[socket.socket], optional: bool, *, more: int
 ) -> list[socket.socket]:
     """The endpoint's socket, and `more` beside it; [] for IPv6 of the built-in default on a machine without it."""
-    kind = socket.SOCK_DGRAM if key == "udp" else socket.SOCK_STREAM
+    kind = socket.SOCK_DGRAM if key in DATAGRAMS else socket.SOCK_STREAM
     try:
         sock = _take(pool, kind, endpoint)
         socks = [sock] * (1 + more) if sock else _bind_alike(kind, endpoint, 1 + more)
@@ -128,7 +146,7 @@ def _open(
     for sock in socks:
         sock.setblocking(False)
         if kind == socket.SOCK_DGRAM:
-            _tune_udp(sock, listen.socket_buffer)
+            _tune_udp(sock, listen.socket_buffer, IP_PMTUDISC_PROBE if key in QUIC else IP_PMTUDISC_OMIT)
     return socks
 
 
@@ -185,10 +203,10 @@ def _bind(kind: int, endpoint: Endpoint, *, shared: bool = False) -> socket.sock
     return sock
 
 
-def _tune_udp(sock: socket.socket, size: int) -> None:
+def _tune_udp(sock: socket.socket, size: int, discovery: int) -> None:
     _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, size)
     _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, size)
-    _ignore_path_mtu(sock)
+    _ignore_path_mtu(sock, discovery)
     if wants_packet_info(sock):
         ask_for_packet_info(sock)
 
@@ -202,18 +220,22 @@ def _set_buffer(sock: socket.socket, force: int, ordinary: int, size: int) -> No
             sock.setsockopt(socket.SOL_SOCKET, ordinary, size)
 
 
-def _ignore_path_mtu(sock: socket.socket) -> None:
-    """Neither believe forged path MTUs nor fragment for them (RFC 9715 3.1): replies are small enough as they are."""
+def _ignore_path_mtu(sock: socket.socket, discovery: int) -> None:
+    """Do not believe forged path MTUs: datagrams are small enough as they are.
+
+    Replies of DNS may be fragmented on their way, and are not by us (RFC 9715 3.1); QUIC's must never be (RFC 9000 14).
+    """
     level, option = (
         (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) if sock.family == socket.AF_INET6 else (socket.IPPROTO_IP, IP_MTU_DISCOVER)
     )
     with suppress(OSError):  # an old kernel: as it was
-        sock.setsockopt(level, option, IP_PMTUDISC_OMIT)
+        sock.setsockopt(level, option, discovery)
 
 
-def _told(sock: socket.socket) -> str:
-    transport = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}.get(sock.type, "other")
+def _kind(sock: socket.socket) -> str:
+    return {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}.get(sock.type, "other")
+
+
+def _address(sock: socket.socket) -> str:
     name = sock.getsockname()
-    if not isinstance(name, tuple):
-        return f"{os.fsdecode(name)} ({transport})"
-    return f"{Endpoint(name[0], name[1])} ({transport})"
+    return str(Endpoint(name[0], name[1])) if isinstance(name, tuple) else os.fsdecode(name)

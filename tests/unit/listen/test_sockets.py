@@ -8,7 +8,7 @@ import pytest
 
 from dohproxy.config.settings import Endpoint, Listen
 from dohproxy.listen import sockets
-from dohproxy.listen.sockets import ListenError, allow_descriptors, open_sockets
+from dohproxy.listen.sockets import ListenError, allow_descriptors, open_for_workers, open_sockets
 
 PORT_0 = (Endpoint("127.0.0.1", 0),)
 
@@ -138,3 +138,22 @@ def test_as_many_descriptors_as_the_system_grants(monkeypatch):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
         allow_descriptors()
     assert granted == [(4096, 4096), (65536, resource.RLIM_INFINITY), (65536, 1 << 20)]
+
+
+def test_encrypted_listeners_have_sockets_of_their_own(opened):
+    found = opened(Listen(udp=(), tcp=(), dot=PORT_0, doh=PORT_0, doh3=PORT_0, doq=PORT_0))
+    kinds = [[sock.type for sock in getattr(found, key)] for key in sockets.KEYS]
+    stream, datagram = [socket.SOCK_STREAM], [socket.SOCK_DGRAM]
+    assert kinds == [[], [], stream, stream, datagram, datagram]
+    assert found.doq[0].getsockopt(socket.IPPROTO_IP, sockets.IP_MTU_DISCOVER) == sockets.IP_PMTUDISC_PROBE
+
+
+def test_quic_is_for_the_first_worker_alone():
+    first, second = open_for_workers(Listen(udp=PORT_0, tcp=PORT_0, dot=PORT_0, doh=PORT_0, doh3=PORT_0, doq=PORT_0), 2)
+    try:
+        assert [len(first.doh3), len(first.doq), len(second.doh3), len(second.doq)] == [1, 1, 0, 0]
+        assert (second.tcp, second.dot, second.doh) == (first.tcp, first.dot, first.doh)
+        assert second.udp[0] is not first.udp[0]
+    finally:
+        first.close()
+        second.close()
