@@ -44,6 +44,10 @@ class Session(Protocol):
         """Nobody waits for this exchange any longer."""
         ...
 
+
+class StreamSession(Session, Protocol):
+    """A session whose connection is one stream of octets."""
+
     def receive_untrusted(self, data: bytes) -> list[Received]:
         """What these octets complete. Raises MalformedMessage where nothing that follows can be trusted."""
         ...

@@ -1,4 +1,6 @@
-"""One connection to an upstream: a session on a socket, driven by one reader, one writer and one clock.
+"""One connection to an upstream: what is asked on it, and, where it is a stream, a session on a socket.
+
+A stream is driven by one reader, one writer and one clock.
 
 A question costs no task, no Event and no cancel scope: the asking task parks in its Exchange, the reader wakes it with
 the answer, or the clock without one. What is asked in one turn of the event loop leaves in one send.
@@ -18,7 +20,7 @@ from msgspec import Struct
 
 from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import Answer, Question, Transport
-from dohproxy.protocol.session import Received, Session
+from dohproxy.protocol.session import Received, Session, StreamSession
 from dohproxy.upstream.answers import answer_from
 from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.connect import acknowledge_quickly, connect
@@ -115,18 +117,19 @@ class Exchange:
 
 
 class Connection:
-    """Opens when it runs, and ends by itself: idle, gone away, broken. Questions asked before it is open wait for it."""
+    """The questions of one connection; its kinds say how it lives.
 
-    def __init__(self, route: Route, session: Session, layer: Layer) -> None:
+    Opens when it runs, and ends by itself: idle, gone away, broken. Questions asked before it is open wait for it.
+    """
+
+    def __init__(self, route: Route, session: Session) -> None:
         self.route = route
         self.state = State.CONNECTING
         self._session = session
-        self._layer = layer
         self._backlog: dict[Exchange, None] = {}
         self._under_way: dict[int, Exchange] = {}
         self._bell = Bell()
-        self._unsent = b""
-        self._socket: socket.socket | None = None
+        """Rung when there may be something to send."""
         self._clock, self._alarm = trio.CancelScope(), inf
         self._life = trio.CancelScope()
         self._active = trio.current_time()
@@ -203,92 +206,39 @@ class Connection:
             with self._life:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch)
-                    if (sock := await self._connect()) is not None:
-                        nursery.start_soon(self._write, sock)
-                        await self._read(sock)
+                    await self._live(nursery)
         finally:
+            self.state = State.CLOSED
             self._close()
+            self._fail((*self._under_way.values(), *self._backlog), self._error)
+            self._under_way.clear()
+            self._backlog.clear()
 
-    async def _connect(self) -> socket.socket | None:
-        try:
-            self._socket = await connect(self.route.addresses, self.route.port)
-        except OSError as error:
-            self._end(NoReachableUpstream(_words(error)))
-        return self._socket
+    async def _live(self, nursery: trio.Nursery) -> None:
+        """Connects, reads and writes until the end."""
+        raise NotImplementedError
 
-    # The reader
+    def _close(self) -> None:
+        """Says goodbye, and lets go of what is open."""
+        raise NotImplementedError
 
-    async def _read(self, sock: socket.socket) -> None:
-        try:
-            self._layer.shake_hands()
-            self._advance()
-            while True:
-                await trio.lowlevel.wait_readable(sock)
-                with suppress(BlockingIOError):
-                    data = sock.recv(_READ)
-                    acknowledge_quickly(sock)
-                    self._receive_untrusted(data)
-        except OSError as error:  # of TLS as well
-            self._end(self._broken(error))
-        except MalformedMessage as error:
-            self._end(UpstreamFailed(str(error)))
+    def _admit(self) -> None:
+        """The peer is known and ready: questions that wait may begin, unless it takes none any more."""
+        if self._session.ready and self.state is not State.CLOSED:
+            self.state = State.OPEN
+            if self._backlog:
+                self._begin_waiting()
+        self._fail_waiting_if_closing()
 
-    def _receive_untrusted(self, data: bytes) -> None:
-        if not data:
-            raise ConnectionError("closed the connection")
-        self._active = trio.current_time()
-        plain = self._layer.open(data)
-        if plain:
-            self._heard = self._active
-        for received in self._session.receive_untrusted(plain):
-            self._deliver(received)
-        if self._layer.ended:
-            raise ConnectionError("closed the connection")
-        self._advance()
-        self._end_if_done()
+    def _fail_waiting_if_closing(self) -> None:
+        if self._session.closing:
+            self._fail(self._backlog, Disconnected("the connection takes no more questions"))
+            self._backlog.clear()
 
     def _deliver(self, received: Received) -> None:
         exchange = self._under_way.pop(received.key, None)
         if exchange is not None:
             exchange.settle(received.reply, received.age)
-
-    def _advance(self) -> None:
-        """After news from the peer: opens, lets waiting questions begin, sends what the session answers by itself."""
-        if self._layer.established and self._session.ready and self.state is not State.CLOSED:
-            self.state = State.OPEN
-            if self._backlog:
-                self._begin_waiting()
-        if self._session.closing:
-            self._fail(self._backlog, Disconnected("the connection takes no more questions"))
-            self._backlog.clear()
-        self._gather()
-        if self._unsent:
-            self._bell.ring()
-
-    # The writer
-
-    async def _write(self, sock: socket.socket) -> None:
-        with suppress(OSError):  # the reader sees it too, and what the peer said before it
-            while True:
-                await self._bell.heard()
-                self._gather()
-                while self._unsent:
-                    await self._send(sock)
-
-    async def _send(self, sock: socket.socket) -> None:
-        try:
-            sent = sock.send(self._unsent)
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(sock)
-            return
-        self._unsent = self._unsent[sent:]
-
-    def _gather(self) -> None:
-        """One TLS record a piece: several questions in one record made a server sit on its answers."""
-        if self._layer.established:
-            for piece in self._session.take():
-                self._layer.seal(piece)
-        self._unsent += self._layer.outgoing()
 
     # The clock
 
@@ -341,32 +291,118 @@ class Connection:
         """Ends it; what is under way is to be asked elsewhere."""
         self._end(Disconnected("the connection stalled"))
 
-    def _broken(self, error: OSError) -> ResolveError:
-        if self._layer.established:
-            return Disconnected(_words(error))
-        return NoReachableUpstream(_words(error) + ("" if isinstance(error, ssl.SSLError) else " in the TLS handshake"))
-
     def _end(self, error: ResolveError) -> None:
         if self.state is not State.CLOSED:
             self.state = State.CLOSED
             self._error = error
             self._life.cancel()
 
+    def _fail(self, exchanges: Iterable[Exchange], error: ResolveError) -> None:
+        """Each with an error of its own: they are raised in many tasks."""
+        for exchange in exchanges:
+            exchange.settle(type(error)(str(error)))
+
+
+class StreamConnection(Connection):
+    """A connection over TCP: the session's octets through a layer, which is TLS or nothing."""
+
+    _session: StreamSession
+
+    def __init__(self, route: Route, session: StreamSession, layer: Layer) -> None:
+        super().__init__(route, session)
+        self._layer = layer
+        self._unsent = b""
+        self._socket: socket.socket | None = None
+
+    async def _live(self, nursery: trio.Nursery) -> None:
+        if (sock := await self._connect()) is not None:
+            nursery.start_soon(self._write, sock)
+            await self._read(sock)
+
+    async def _connect(self) -> socket.socket | None:
+        try:
+            self._socket = await connect(self.route.addresses, self.route.port)
+        except OSError as error:
+            self._end(NoReachableUpstream(_words(error)))
+        return self._socket
+
+    # The reader
+
+    async def _read(self, sock: socket.socket) -> None:
+        try:
+            self._layer.shake_hands()
+            self._advance()
+            while True:
+                await trio.lowlevel.wait_readable(sock)
+                with suppress(BlockingIOError):
+                    data = sock.recv(_READ)
+                    acknowledge_quickly(sock)
+                    self._receive_untrusted(data)
+        except OSError as error:  # of TLS as well
+            self._end(self._broken(error))
+        except MalformedMessage as error:
+            self._end(UpstreamFailed(str(error)))
+
+    def _receive_untrusted(self, data: bytes) -> None:
+        if not data:
+            raise ConnectionError("closed the connection")
+        self._active = trio.current_time()
+        plain = self._layer.open(data)
+        if plain:
+            self._heard = self._active
+        for received in self._session.receive_untrusted(plain):
+            self._deliver(received)
+        if self._layer.ended:
+            raise ConnectionError("closed the connection")
+        self._advance()
+        self._end_if_done()
+
+    def _advance(self) -> None:
+        """After news from the peer: opens, lets waiting questions begin, sends what the session answers by itself."""
+        if self._layer.established:
+            self._admit()
+        else:
+            self._fail_waiting_if_closing()
+        self._gather()
+        if self._unsent:
+            self._bell.ring()
+
+    # The writer
+
+    async def _write(self, sock: socket.socket) -> None:
+        with suppress(OSError):  # the reader sees it too, and what the peer said before it
+            while True:
+                await self._bell.heard()
+                self._gather()
+                while self._unsent:
+                    await self._send(sock)
+
+    async def _send(self, sock: socket.socket) -> None:
+        try:
+            sent = sock.send(self._unsent)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock)
+            return
+        self._unsent = self._unsent[sent:]
+
+    def _gather(self) -> None:
+        """One TLS record a piece: several questions in one record made a server sit on its answers."""
+        if self._layer.established:
+            for piece in self._session.take():
+                self._layer.seal(piece)
+        self._unsent += self._layer.outgoing()
+
+    def _broken(self, error: OSError) -> ResolveError:
+        if self._layer.established:
+            return Disconnected(_words(error))
+        return NoReachableUpstream(_words(error) + ("" if isinstance(error, ssl.SSLError) else " in the TLS handshake"))
+
     def _close(self) -> None:
-        self.state = State.CLOSED
         if self._socket is not None:
             self._layer.close()
             with suppress(OSError):  # a goodbye that does not fit is not worth waiting for
                 self._socket.send(self._unsent + self._layer.outgoing())
             self._socket.close()
-        self._fail((*self._under_way.values(), *self._backlog), self._error)
-        self._under_way.clear()
-        self._backlog.clear()
-
-    def _fail(self, exchanges: Iterable[Exchange], error: ResolveError) -> None:
-        """Each with an error of its own: they are raised in many tasks."""
-        for exchange in exchanges:
-            exchange.settle(type(error)(str(error)))
 
 
 def _words(error: OSError) -> str:

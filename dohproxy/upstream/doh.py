@@ -7,13 +7,13 @@ from functools import partial
 from dohproxy.config import settings
 from dohproxy.model import Transport
 from dohproxy.protocol.doh import DohSession
-from dohproxy.upstream.pool import Pool
+from dohproxy.upstream.pool import StreamPool
 from dohproxy.upstream.tls import Layer, TlsClient
 
 _HTTPS = 443
 
 
-class Doh(Pool):
+class Doh(StreamPool):
     """An upstream of scheme `https`. Raises BadAuthorities for an unusable `ca_file`."""
 
     transport = Transport.DOH

@@ -10,7 +10,7 @@ from functools import partial
 from dohproxy.config import settings
 from dohproxy.model import Transport
 from dohproxy.protocol.dns_stream import DnsStream
-from dohproxy.upstream.pool import Pool
+from dohproxy.upstream.pool import StreamPool
 from dohproxy.upstream.tls import Layer, TlsClient
 
 
@@ -30,7 +30,7 @@ class RandomIds:
 random_id: Callable[[], int] = RandomIds()
 
 
-class Dot(Pool):
+class Dot(StreamPool):
     """An upstream of scheme `tls`. Raises BadAuthorities for an unusable `ca_file`."""
 
     transport = Transport.DOT

@@ -16,7 +16,7 @@ from dohproxy.protocol.session import answers, question_octets
 from dohproxy.upstream.answers import answer_from
 from dohproxy.upstream.connection import Exchange
 from dohproxy.upstream.dot import random_id
-from dohproxy.upstream.pool import Pool
+from dohproxy.upstream.pool import StreamPool
 from dohproxy.upstream.tls import Layer, Plain
 from dohproxy.wire.constants import MAX_MESSAGE
 from dohproxy.wire.query import build_query
@@ -25,7 +25,7 @@ _TC = 0x02
 """In the third octet of a message."""
 
 
-class Tcp(Pool):
+class Tcp(StreamPool):
     """An upstream of scheme `tcp`."""
 
     transport = Transport.TCP

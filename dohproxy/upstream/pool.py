@@ -7,13 +7,13 @@ import trio
 from dohproxy.config import settings
 from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded
 from dohproxy.model import Answer, Query, Transport
-from dohproxy.protocol.session import Session
-from dohproxy.upstream.connection import Connection, Exchange, Route, State
+from dohproxy.protocol.session import StreamSession
+from dohproxy.upstream.connection import Connection, Exchange, Route, State, StreamConnection
 from dohproxy.upstream.tls import Layer
 
 
 class Pool:
-    """One upstream that is spoken to over streams; its kinds say what is spoken. Serves while `run` runs."""
+    """One upstream with its connections; its kinds say of what they are. Serves while `run` runs."""
 
     transport: Transport
 
@@ -36,12 +36,8 @@ class Pool:
         connections = "; ".join(map(repr, self._connections)) or "no connection"
         return f"<{type(self).__name__} {self.name}: {connections}>"
 
-    def _session(self) -> Session:
-        """What a new connection speaks."""
-        raise NotImplementedError
-
-    def _layer(self) -> Layer:
-        """What protects a new connection."""
+    def _connection(self) -> Connection:
+        """A new one, which lives once it is run."""
         raise NotImplementedError
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -94,7 +90,7 @@ class Pool:
     def _open(self) -> Connection:
         if self._nursery is None:
             raise NotReady(f"{self.name} is not running")
-        connection = Connection(self._route, self._session(), self._layer())
+        connection = self._connection()
         self._connections.append(connection)
         self._nursery.start_soon(self._own, connection)
         return connection
@@ -104,3 +100,18 @@ class Pool:
             await connection.run()
         finally:
             self._connections.remove(connection)
+
+
+class StreamPool(Pool):
+    """One upstream that is spoken to over streams; its kinds say what is spoken."""
+
+    def _connection(self) -> StreamConnection:
+        return StreamConnection(self._route, self._session(), self._layer())
+
+    def _session(self) -> StreamSession:
+        """What a new connection speaks."""
+        raise NotImplementedError
+
+    def _layer(self) -> Layer:
+        """What protects a new connection."""
+        raise NotImplementedError
