@@ -148,6 +148,8 @@ class Upstream(Struct, frozen=True):
     """Whether that is the X.509-SVID of the SPIFFE Workload API instead."""
     pins: tuple[bytes, ...] = ()
     """SHA-256 digests of SubjectPublicKeyInfo (RFC 7469 2.4), of which the chain must have one; () is any."""
+    tbs_pins: tuple[bytes, ...] = ()
+    """SHA-256 digests of whole TBSCertificates, as DNS stamps have them: of these too the chain must have one; () is any."""
     zero_rtt: bool = False
     """Whether questions may leave in the first flight of a resumed QUIC connection (RFC 9250 4.5)."""
     upgrade: bool = False
