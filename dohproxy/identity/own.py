@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 
 from dohproxy.errors import DohproxyError
+from dohproxy.identity.followed import Complain, Followed, nobody
 
 HSM = "pkcs11:"
 """The scheme of a key that stays in a hardware security module (RFC 7512)."""
@@ -48,22 +48,14 @@ class FileCertificate:
     stays in force. Raises BadCertificate where there is none before it.
     """
 
-    def __init__(self, certificate: Path, key: str, complain: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, certificate: Path, key: str, complain: Complain = nobody) -> None:
+        self._key = key
         self._files = (certificate,) if key.startswith(HSM) else (certificate, Path(key))
-        self._key, self._complain = key, complain
-        self._seen = tuple(map(_state, self._files))
-        self._pair = self._read()
+        self._pair = Followed(self._files, self._read, complain)
 
     def current(self) -> KeyPair:
         """The pair of the files, or the last good one that they had."""
-        seen = tuple(map(_state, self._files))
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self._pair = self._read()
-            except BadCertificate as error:
-                self._complain(f"{error}: the certificate from before stays in use")
-        return self._pair
+        return self._pair.current()
 
     def _read(self) -> KeyPair:
         try:
@@ -117,12 +109,3 @@ def check_pair(chain: bytes, key: bytes | str) -> None:
         raise ValueError("no private key in PEM") from error
     if private.public_key() != leaf.public_key():
         raise ValueError("the key is not the certificate's")
-
-
-def _state(file: Path) -> tuple[int, int, int] | None:
-    """What changes whenever the file does; None for one that is not there."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

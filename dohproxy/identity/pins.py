@@ -1,41 +1,64 @@
-"""Which keys and certificates a server may show beside being verified: pins."""
+"""Pinned keys: a chain that verifies must, beside that, have a key that we were told of (RFC 7469 2.4 and 2.6)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from base64 import b64encode
+from collections.abc import Iterable
 from hashlib import sha256
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from dohproxy.errors import DohproxyError, MalformedMessage
+
+_SEQUENCE, _VERSION = 0x30, 0xA0
+_BEFORE_THE_KEY = 5
+"""serialNumber, signature, issuer, validity, subject (RFC 5280 4.1)."""
 
 
-def certificate_matches(pins: Iterable[bytes], tbs_pins: Iterable[bytes], chain_der: Sequence[bytes]) -> bool:
-    """Whether a chain of certificates in DER, in any order, has what is pinned; of each kind that is pinned, one is enough.
+class Unpinned(DohproxyError):
+    """None of the keys of a verified chain is one that was pinned."""
 
-    `pins` are SHA-256 digests of SubjectPublicKeyInfo (RFC 7469 2.4), `tbs_pins` of TBSCertificate (RFC 5280 4.1.1.1), as
-    DNS stamps have them. Without either any chain will do. What cannot be read matches nothing.
+
+def pin_of(certificate: bytes) -> bytes:
+    """The SHA-256 digest of the SubjectPublicKeyInfo, octet for octet, of a certificate in DER that has been verified."""
+    return sha256(subject_public_key_info_untrusted(certificate)).digest()
+
+
+def check_pins(pins: Iterable[bytes], chain: Iterable[bytes]) -> None:
+    """Raises Unpinned, with what was found, unless one of these digests, of the verified chain's keys, is pinned.
+
+    No pins at all let everybody pass.
     """
-    keys, bodies = frozenset(pins), frozenset(tbs_pins)
-    if not keys and not bodies:
-        return True
-    chain = [certificate for der in chain_der if (certificate := _read(der)) is not None]
-    return (not keys or any(_key_digest(one) in keys for one in chain)) and (
-        not bodies or any(sha256(one.tbs_certificate_bytes).digest() in bodies for one in chain)
-    )
+    wanted, found = frozenset(pins), tuple(chain)
+    if wanted and wanted.isdisjoint(found):
+        shown = ", ".join(f"sha256/{b64encode(digest).decode()}" for digest in found) or "none"
+        raise Unpinned(f"none of the keys of its certificates is pinned: it has {shown}")
 
 
-def _read(der: bytes) -> x509.Certificate | None:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:
-        return None
+def subject_public_key_info_untrusted(certificate: bytes) -> bytes:
+    """The SubjectPublicKeyInfo of a certificate, as its DER has it: what re-encodes it may write it differently."""
+    _, start, end = _element(certificate, 0, len(certificate))
+    tag, start, end = _element(certificate, start, end)
+    if tag != _SEQUENCE:
+        raise MalformedMessage("not a certificate")
+    tag, _, after = _element(certificate, start, end)
+    start = after if tag == _VERSION else start
+    for _ in range(_BEFORE_THE_KEY):
+        _, _, start = _element(certificate, start, end)
+    tag, _, after = _element(certificate, start, end)
+    if tag != _SEQUENCE:
+        raise MalformedMessage("a certificate without a key")
+    return certificate[start:after]
 
 
-def _key_digest(certificate: x509.Certificate) -> bytes:
-    """Of its SubjectPublicKeyInfo; b"" for a key of no known kind."""
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return b""
-    return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+def _element(data: bytes, at: int, limit: int) -> tuple[int, int, int]:
+    """The tag of the element there, and where its contents begin and end (X.690 8.1)."""
+    if at + 2 > limit:
+        raise MalformedMessage("a certificate that ends early")
+    tag, length, at = data[at], data[at + 1], at + 2
+    if length & 0x80:
+        octets = length & 0x7F
+        if not 1 <= octets <= 4 or at + octets > limit:
+            raise MalformedMessage("a certificate with a length that is none")
+        length, at = int.from_bytes(data[at : at + octets]), at + octets
+    if at + length > limit:
+        raise MalformedMessage("a certificate that ends early")
+    return tag, at, at + length

@@ -56,7 +56,7 @@ def test_between_the_two_files_the_old_pair_stays(files: Files, pairs: list[Cred
     put(files.certificate, pairs[1].certificate)
     assert files.own.current() is files.own.current() is before
     assert files.complaints == [
-        f"{files.certificate} and {files.key}: the key is not the certificate's: the certificate from before stays in use"
+        f"{files.certificate} and {files.key}: the key is not the certificate's: what was there before stays in use"
     ]
     put(files.key, pairs[1].key)
     assert files.own.current() == KeyPair(pairs[1].certificate, pairs[1].key)
@@ -75,9 +75,7 @@ def test_files_that_are_gone_keep_the_old_pair(files: Files) -> None:
     before = files.own.current()
     files.key.unlink()
     assert files.own.current() is before
-    assert files.complaints == [
-        f"{files.key} cannot be read: No such file or directory: the certificate from before stays in use"
-    ]
+    assert files.complaints == [f"{files.key} cannot be read: No such file or directory: what was there before stays in use"]
 
 
 def test_at_first_a_bad_pair_is_an_error(tmp_path: Path, pairs: list[Credentials]) -> None:
