@@ -1,44 +1,66 @@
-"""Pinned keys: a chain that verifies must, beside that, have a key that we were told of (RFC 7469 2.4 and 2.6)."""
+"""Which keys and certificates a server may show beside being verified: pins (RFC 7469 2.4 and 2.6)."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-from dohproxy.errors import DohproxyError, MalformedMessage
+from msgspec import Struct
+
+from dohproxy.errors import MalformedMessage
 
 _SEQUENCE, _VERSION = 0x30, 0xA0
 _BEFORE_THE_KEY = 5
 """serialNumber, signature, issuer, validity, subject (RFC 5280 4.1)."""
 
 
-class Unpinned(DohproxyError):
-    """None of the keys of a verified chain is one that was pinned."""
+class Parts(Struct, frozen=True):
+    """What of a certificate can be pinned, octet for octet as its DER has it: what re-encodes it may write it differently."""
+
+    body: bytes
+    """TBSCertificate (RFC 5280 4.1.1.1)."""
+    key: bytes
+    """SubjectPublicKeyInfo (RFC 5280 4.1.2.7)."""
 
 
-def pin_of(certificate: bytes) -> bytes:
-    """The SHA-256 digest of the SubjectPublicKeyInfo, octet for octet, of a certificate in DER that has been verified."""
-    return sha256(subject_public_key_info_untrusted(certificate)).digest()
+def certificate_matches(pins: Iterable[bytes], tbs_pins: Iterable[bytes], chain_der: Sequence[bytes]) -> bool:
+    """Whether a chain of certificates in DER, in any order, has what is pinned; of each kind that is pinned, one is enough.
 
-
-def check_pins(pins: Iterable[bytes], chain: Iterable[bytes]) -> None:
-    """Raises Unpinned, with what was found, unless one of these digests, of the verified chain's keys, is pinned.
-
-    No pins at all let everybody pass.
+    `pins` are SHA-256 digests of SubjectPublicKeyInfo (RFC 7469 2.4), `tbs_pins` of TBSCertificate (RFC 5280 4.1.1.1), as
+    DNS stamps have them. Without either any chain will do. What cannot be read matches nothing.
     """
-    wanted, found = frozenset(pins), tuple(chain)
-    if wanted and wanted.isdisjoint(found):
-        shown = ", ".join(f"sha256/{b64encode(digest).decode()}" for digest in found) or "none"
-        raise Unpinned(f"none of the keys of its certificates is pinned: it has {shown}")
+    keys, bodies = frozenset(pins), frozenset(tbs_pins)
+    if not keys and not bodies:
+        return True
+    chain = _readable(chain_der)
+    return (not keys or any(sha256(one.key).digest() in keys for one in chain)) and (
+        not bodies or any(sha256(one.body).digest() in bodies for one in chain)
+    )
 
 
-def subject_public_key_info_untrusted(certificate: bytes) -> bytes:
-    """The SubjectPublicKeyInfo of a certificate, as its DER has it: what re-encodes it may write it differently."""
-    _, start, end = _element(certificate, 0, len(certificate))
-    tag, start, end = _element(certificate, start, end)
+def pins_of(chain_der: Sequence[bytes]) -> str:
+    """The pins that such a chain would match, as they are configured: `sha256/…`."""
+    return ", ".join(f"sha256/{b64encode(sha256(one.key).digest()).decode()}" for one in _readable(chain_der))
+
+
+def _readable(chain_der: Sequence[bytes]) -> list[Parts]:
+    chain = []
+    for der in chain_der:
+        try:
+            chain.append(parts_untrusted(der))
+        except MalformedMessage:
+            continue  # it matches nothing
+    return chain
+
+
+def parts_untrusted(certificate: bytes) -> Parts:
+    """What can be pinned of a certificate in DER."""
+    _, begin, end = _element(certificate, 0, len(certificate))
+    tag, start, end = _element(certificate, begin, end)
     if tag != _SEQUENCE:
         raise MalformedMessage("not a certificate")
+    body = certificate[begin:end]
     tag, _, after = _element(certificate, start, end)
     start = after if tag == _VERSION else start
     for _ in range(_BEFORE_THE_KEY):
@@ -46,7 +68,7 @@ def subject_public_key_info_untrusted(certificate: bytes) -> bytes:
     tag, _, after = _element(certificate, start, end)
     if tag != _SEQUENCE:
         raise MalformedMessage("a certificate without a key")
-    return certificate[start:after]
+    return Parts(body, certificate[start:after])
 
 
 def _element(data: bytes, at: int, limit: int) -> tuple[int, int, int]:
