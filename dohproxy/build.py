@@ -52,6 +52,7 @@ from dohproxy.resolve.witness import Recorder, Witness
 from dohproxy.upstream.doh import Doh
 from dohproxy.upstream.dot import Dot
 from dohproxy.upstream.plain import Tcp, Udp
+from dohproxy.upstream.secret import secret_of_machine
 from dohproxy.wire.names import ROOT, to_text
 
 _TRANSPORTS = {"tls": Dot, "https": Doh, "udp": Udp, "tcp": Tcp}
@@ -143,6 +144,7 @@ class Core:
         self._clock, self._forget = clock, forget
         self._wall, self._now = wall_clock(meaning.dnssec), clock.now
         self._flights = Flights()
+        self._failures = FailureStore(meaning.cache.failure_ttl)
         self._groups = self._routes()
         self._undated: dict[Name, Group] = {}
         self.upkeep: Upkeep | None = None
@@ -151,17 +153,27 @@ class Core:
 
     def _routes(self, *, any_date: bool = False) -> dict[Name, Group]:
         """The upstreams of every zone, and for all other names; `any_date` does not look at the dates of certificates."""
-        groups = {zone.name: self._group(zone.upstreams, to_text(zone.name), any_date=any_date) for zone in self.meaning.zones}
+        groups = {
+            zone.name: self._group(zone.upstreams, to_text(zone.name), strategy=zone.strategy, any_date=any_date)
+            for zone in self.meaning.zones
+        }
         if self.meaning.upstreams:
             groups.setdefault(ROOT, self._group(self.meaning.upstreams, any_date=any_date))
         return groups
 
-    def _group(self, upstreams: Sequence[Upstream], where: str = "", *, any_date: bool = False) -> Group:
+    def _group(
+        self, upstreams: Sequence[Upstream], where: str = "", *, strategy: str | None = None, any_date: bool = False
+    ) -> Group:
         """The upstreams ready to be asked: with CD set if we validate, finding what is bogus is then ours (RFC 6840 5.9)."""
         forwarding, cd = self.meaning.forwarding, self.meaning.validates
+        forwarding = replace(forwarding, strategy=strategy or forwarding.strategy)
         meant = [replace(upstream, any_date=any_date) for upstream in upstreams]
         opened = tuple(_TRANSPORTS[upstream.scheme](upstream, forwarding, checking_disabled=cd) for upstream in meant)
-        return Group(opened, forwarding, where=where)
+        return Group(opened, forwarding, where=where, secret=secret_of_machine(b"spread"), on_return=self._take_heart)
+
+    def _take_heart(self) -> None:
+        """Upstreams can be reached again: what failed for want of them need not go on failing."""
+        self._failures.clear()
 
     def _stages(self) -> Stage:
         cache, meaning = self.meaning.cache, self.meaning
@@ -169,7 +181,7 @@ class Core:
         proofs = ProofStore(int(cache.size * PROOF_SHARE), self._let_speak) if meaning.validates else None
         proven = (lambda question: proofs.synthesize(question, self._now())) if proofs is not None else (lambda _: None)
         stage: Stage = Chased(Routed(self._groups, self._now), Redirections(self._now), proven)
-        stores = Stores(AnswerStore(answers), FailureStore(cache.failure_ttl), proofs)
+        stores = Stores(AnswerStore(answers), self._failures, proofs)
         if meaning.validates:
             stage = self._validated(stage, stores)
         stage = Cached(

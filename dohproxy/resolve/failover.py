@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
-
-import trio
+from typing import Final
 
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, Overloaded, ResolveError, UpstreamFailed
-from dohproxy.model import Answer, Query
-from dohproxy.resolve.health import Health
+from dohproxy.model import Answer
+from dohproxy.resolve.member import Member
 from dohproxy.wire import constants as c
 from dohproxy.wire.text import rcode_to_text
 
@@ -19,46 +17,6 @@ _TRIES = 2
 REFUSALS = frozenset((c.FORMERR, c.SERVFAIL, c.NOTIMP, c.REFUSED))
 """RCODEs that say something of the upstream rather than of the name: another may do better."""
 _LATE = "no answer in time"
-
-
-class Exchange(Protocol):
-    """A question under way at an upstream."""
-
-    async def answer(self, until: float) -> Answer | None:
-        """The answer; None if there is none by the monotonic time `until`: it may be awaited again. Or ResolveError."""
-        ...
-
-    def drop(self) -> None:
-        """Nobody wants the answer any more."""
-        ...
-
-
-class Upstream(Protocol):
-    """Whom a question can be put to, while it runs."""
-
-    @property
-    def name(self) -> str:
-        """As configured."""
-        ...
-
-    def begin(self, query: Query) -> Exchange:
-        """Ask, without waiting; raises ResolveError."""
-        ...
-
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Owns what the upstream needs, until cancelled; started once questions can be put."""
-        ...
-
-
-class Member:
-    """An upstream of a group, and its health there."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
-        self.name = upstream.name
-        self.health = Health()
-        self.probed = False
-        """Whether a task asks in the background whether it answers."""
 
 
 class Tries:
@@ -79,6 +37,15 @@ class Tries:
         member = self._plan.popleft()
         self._count[member.name] = self._count.get(member.name, 0) + 1
         return member
+
+    def tarries(self, member: Member, *, silent: bool = False) -> None:
+        """No answer as soon as usual: it will be asked once more if need be, and first of all if it is altogether silent."""
+        self._fail(member, NoReachableUpstream(_LATE))
+        self._again(member, self._plan.appendleft if silent else self._plan.append)
+
+    def unheard(self, member: Member, began: float) -> None:
+        """Another one's answer came first, and nobody waits for this one's any more, which was slow to come."""
+        self._judge(member, _LATE, began)
 
     def late(self, member: Member, began: float) -> None:
         """No answer yet: others are asked, then perhaps the same once more, over another connection."""

@@ -20,6 +20,10 @@ class Health:
         self._failures = 0
         self._answered = float("-inf")
 
+    def answered_since(self, began: float) -> bool:
+        """Whether anything was answered after that."""
+        return self._answered > began
+
     def succeeded(self, now: float) -> bool:
         """It answered; whether it was down."""
         self._answered = now
@@ -42,6 +46,10 @@ class Health:
         self._failures += FAILURES if certain else 1
         self.up = self.up and self._failures < FAILURES
         return was_up and not self.up
+
+    def reset(self) -> None:
+        """What was known does not hold any more: up, until it fails."""
+        self.up, self.reason, self._failures = True, "", 0
 
 
 def pauses() -> Iterator[float]:

@@ -1,48 +1,63 @@
-"""A group of upstreams, asked in the order of the configuration, with fail-over within one deadline."""
+"""A group of upstreams: which of them is asked, and who else when that does not help, within one deadline."""
 
 from __future__ import annotations
 
 import logging
-from math import inf
+import os
+from collections.abc import Callable, Sequence
+from random import SystemRandom
 
 import trio
+from msgspec.structs import replace
 
 from dohproxy.config import settings
-from dohproxy.errors import NoReachableUpstream, ResolveError
-from dohproxy.model import INTERNAL, Answer, Query, Question
-from dohproxy.resolve.failover import REFUSALS, Exchange, Member, Tries, Upstream
-from dohproxy.resolve.health import pauses
-from dohproxy.wire.constants import NS
+from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError, UpstreamFailed
+from dohproxy.model import INTERNAL, Answer, Name, Query
+from dohproxy.resolve.contest import UNUSUAL, Contest, Outcome
+from dohproxy.resolve.failover import REFUSALS, Tries
+from dohproxy.resolve.hedging import Hedge
+from dohproxy.resolve.member import Exchange, Member, Upstream
+from dohproxy.resolve.standing import PROBE, Standing
+from dohproxy.resolve.strategies import strategy_of
 
-_PROBE = Question(b"\0", NS)
-"""What every resolver has at hand."""
+_PATIENCE_WHEN_LOST = 1.0
+"""Seconds that a question may take, beyond what is usual, while no upstream is up: clients do better with a quick error."""
+
+_chance = SystemRandom().random
 
 _log = logging.getLogger("dohproxy.upstream")
 
-Outcome = tuple[Member, float, Answer | ResolveError | None]
-"""Who was asked, when, and what came of it."""
-
 
 class Group:
-    """A stage over upstreams, of which the first in order that is up is asked first. Serves while `run` runs.
+    """A stage over upstreams, of which its strategy says who is asked first. Serves while `run` runs.
 
     A try that fails goes on at once with the next upstream. One that has no answer after `try_timeout` seconds starts
-    the next too, and may still win. `where` names the group in the log: "" or a zone.
+    the next too, and may still win. That happens sooner, and over another connection of the same upstream as well, if the
+    upstream kept silent for four times as long as usual; and, within the budget of `hedge`, as soon as the answer is late.
+
+    `where` names the group in the log: "" or a zone. `chance` and `secret` are what the strategies go by; `on_return` is
+    called when something can be reached after nothing could.
     """
 
-    def __init__(self, upstreams: tuple[Upstream, ...], forwarding: settings.Forwarding, *, where: str = "") -> None:
-        self._members = tuple(map(Member, upstreams))
-        self._order = self._members
-        """The same, those that are up first."""
-        self._try_timeout = forwarding.try_timeout
-        self._timeout = forwarding.timeout
+    def __init__(
+        self,
+        upstreams: tuple[Upstream, ...],
+        forwarding: settings.Forwarding,
+        *,
+        where: str = "",
+        chance: Callable[[], float] = _chance,
+        secret: bytes | None = None,
+        on_return: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._timeout, self._try_timeout = forwarding.timeout, forwarding.try_timeout
+        self._unusual = min(UNUSUAL, forwarding.try_timeout)
         self._where = f" for {where}" if where else ""
-        self._unreachable = False
-        self._nursery: trio.Nursery | None = None
+        self._standing = Standing(upstreams, forwarding.timeout, self._where, on_return)
+        self._strategy = strategy_of(forwarding, len(upstreams), chance, secret or os.urandom(16))
+        self._hedge = Hedge(forwarding.hedge) if forwarding.hedge and len(upstreams) > 1 else None
 
     def __repr__(self) -> str:
-        members = ", ".join(f"{m.name} up" if m.health.up else f"{m.name} down ({m.health.reason})" for m in self._members)
-        return f"<Group{self._where}: {members}>"
+        return f"<Group{self._where}: {self._standing!r}>"
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs the upstreams and, in the background, probes those that are down; until cancelled.
@@ -50,196 +65,158 @@ class Group:
         It begins with a question of its own, so that a connection is there, or its absence told, before a client asks.
         """
         async with trio.open_nursery() as nursery:
-            for member in self._members:
+            for member in self._standing.members:
                 await nursery.start(member.upstream.run)
-            self._nursery = nursery
+            self._standing.nursery = nursery
             task_status.started()
             try:
                 nursery.start_soon(self._try_out)
                 await trio.sleep_forever()
             finally:
-                self._nursery = None
+                self._standing.nursery = None
 
     async def _try_out(self) -> None:
         try:
-            await self.resolve(self._probe_query())
+            await self.resolve(Query(PROBE, INTERNAL, trio.current_time() + self._timeout))
         except ResolveError as error:
             _log.debug("the first question%s failed: %s", self._where, error)
+
+    def renew(self) -> None:
+        """The network is another one: connections are replaced, and what was known of upstreams is found out anew."""
+        self._standing.renew()
+
+    def doubt(self, upstream: str, name: Name, reason: str) -> None:
+        """What the upstream with this name said of a domain name did not hold, and another one's answer did."""
+        for member in self._standing.members:
+            if member.name == upstream:
+                self._standing.doubt(member, name, reason)
 
     async def resolve(self, query: Query) -> Answer:
         """The answer of the first upstream that gives one. Raises NoReachableUpstream, UpstreamFailed, Overloaded or NotReady.
 
-        While all goes well this costs no task and no cancel scope.
+        While all goes well this costs no task and no cancel scope, unless several are asked at once.
         """
         began = trio.current_time()
-        member = self._order[0] if not query.avoid else self._members_for(query)[0]
-        exchange = None
+        if self._strategy is None and not query.avoid and not self._standing.lost:
+            member = self._standing.order[0]
+        else:
+            query = self._within_reason(query, began)
+            members = self._members_for(query, began)
+            if self._strategy is not None and self._strategy.width > 1 and not query.avoid:
+                return await self._contest(query, Tries(members, self._standing.went_down), None, self._strategy.width)
+            member = members[0]
+        exchange: Exchange | None = None
+        outcome: Answer | ResolveError | None
+        member.under_way += 1
         try:
             exchange = member.upstream.begin(query)
-            outcome: Answer | ResolveError | None = await exchange.answer(min(query.deadline, began + self._try_timeout))
+            outcome = await exchange.answer(min(query.deadline, began + self._patience(member)))
         except ResolveError as error:
             outcome = error
+        finally:
+            member.under_way -= 1
         if isinstance(outcome, Answer) and outcome.rcode not in REFUSALS:
-            self._succeeded(member)
+            self._succeeded(member, began)
             return outcome
         return await self._fail_over(query, (member, began, outcome), exchange)
 
+    def _patience(self, member: Member) -> float:
+        """Seconds after which others may be asked beside this one: see `_ask_beside`."""
+        usual = self._usual(member)
+        return usual if self._hedge is None else min(usual, self._hedge.asked())
+
+    def _usual(self, member: Member) -> float:
+        """Seconds within which this one answers, or at least answers something."""
+        return min(self._try_timeout, max(self._unusual, 4 * member.pace.smoothed))
+
+    def _within_reason(self, query: Query, began: float) -> Query:
+        if not self._standing.lost:
+            return query
+        usual = max(member.pace.smoothed for member in self._standing.members)
+        return replace(query, deadline=min(query.deadline, began + _PATIENCE_WHEN_LOST + 4 * usual))
+
+    def _members_for(self, query: Query, now: float) -> Sequence[Member]:
+        """In the order to ask them: those that the query would rather avoid last."""
+        members: Sequence[Member] = self._standing.order
+        if self._strategy is not None:
+            members = self._strategy.order(query.question.qname, members, now)
+        return sorted(members, key=lambda member: member.name in query.avoid) if query.avoid else members
+
+    # When it does not go well
+
     async def _fail_over(self, query: Query, first: Outcome, exchange: Exchange | None) -> Answer:
-        tries = Tries((first[0], *(m for m in self._members_for(query) if m is not first[0])), self._went_down)
+        member, began, what = first
+        others = (m for m in self._members_for(query, began) if m is not member)
+        tries = Tries((member, *others), self._standing.went_down)
         tries.next()
-        answer = await _Race(self, query, tries, self._try_timeout).run(first, exchange)
+        at_once = 1
+        if what is None and exchange is not None:
+            what, at_once = await self._ask_beside(query, member, began, exchange, tries)
+        if what is None and exchange is not None:
+            return await self._contest(query, tries, (member, began, exchange), at_once)
+        answer = self._note(query, (member, began, what), tries)
+        return answer or await self._contest(query, tries, None)
+
+    async def _ask_beside(
+        self, query: Query, member: Member, began: float, exchange: Exchange, tries: Tries
+    ) -> tuple[Answer | ResolveError | None, int]:
+        """Waits on where nothing speaks against that: what came; or that others are to be asked, and how many at once."""
+        usual = began + self._usual(member)
+        try:
+            if trio.current_time() < usual:
+                if self._hedge is not None and self._hedge.spend():
+                    tries.tarries(member)
+                    return None, 1
+                if (answer := await exchange.answer(min(query.deadline, usual))) is not None:
+                    return answer, 1
+            if not member.health.answered_since(began) and usual < began + self._try_timeout:
+                tries.tarries(member, silent=True)
+                return None, 2
+            answer = await exchange.answer(min(query.deadline, began + self._try_timeout))
+        except ResolveError as error:
+            return error, 1
+        except BaseException:
+            exchange.drop()
+            raise
+        if answer is None:
+            tries.late(member, began)
+            member.pace.late(trio.current_time() - began, trio.current_time())
+        return answer, 1
+
+    async def _contest(
+        self, query: Query, tries: Tries, first: tuple[Member, float, Exchange] | None, at_once: int = 1
+    ) -> Answer:
+        def note(outcome: Outcome, tries: Tries) -> Answer | None:
+            return self._note(query, outcome, tries)
+
+        answer = await Contest(query, tries, self._try_timeout, note).run(first, at_once)
         if answer is not None:
             return answer
         error = tries.error()
         if isinstance(error, NoReachableUpstream):
-            for member in self._members:
-                self._probe_soon(member)
+            for member in self._standing.members:
+                self._standing.probe_soon(member)
         raise error
 
-    def _members_for(self, query: Query) -> tuple[Member, ...]:
-        """In the order to ask them: those that the query would rather avoid last."""
-        return tuple(sorted(self._order, key=lambda member: member.name in query.avoid))
-
-    def note(self, outcome: Outcome, tries: Tries) -> Answer | None:
+    def _note(self, query: Query, outcome: Outcome, tries: Tries) -> Answer | None:
         """Takes an outcome into account; the answer, if it is one to give."""
         member, began, what = outcome
         if what is None:
             tries.late(member, began)
         elif isinstance(what, ResolveError):
             tries.failed(member, began, what)
+            if isinstance(what, UpstreamFailed) and not isinstance(what, Disconnected):
+                self._standing.doubt(member, query.question.qname, str(what))
         else:
-            self._succeeded(member)
+            self._succeeded(member, began)
             if what.rcode not in REFUSALS:
                 return what
             tries.refused(member, what)
         return None
 
-    # Health
-
-    def _succeeded(self, member: Member) -> None:
-        if member.health.succeeded(trio.current_time()):
-            self._reorder()
-            _log.info("upstream %s answers again", member.name)
-        if self._unreachable:
-            self._unreachable = False
-            _log.warning("upstreams%s can be reached again: %s answers", self._where, member.name)
-
-    def _went_down(self, member: Member) -> None:
-        self._reorder()
-        _log.info("upstream %s is left alone for now: %s", member.name, member.health.reason)
-        self._probe_soon(member)
-
-    def _reorder(self) -> None:
-        self._order = tuple(sorted(self._members, key=lambda member: not member.health.up))
-
-    def _probe_soon(self, member: Member) -> None:
-        if self._nursery is not None and not member.probed:
-            member.probed = True
-            self._nursery.start_soon(self._probe_until_up, member)
-
-    async def _probe_until_up(self, member: Member) -> None:
-        """Asks one upstream a cheap question, less and less often, until it answers whatever it may be."""
-        try:
-            for pause in pauses():
-                if await self._probe(member):
-                    return
-                await trio.sleep(pause)
-        finally:
-            member.probed = False
-
-    async def _probe(self, member: Member) -> bool:
-        began, query = trio.current_time(), self._probe_query()
-        try:
-            exchange = member.upstream.begin(query)
-            try:
-                answer = await exchange.answer(query.deadline)
-            finally:
-                exchange.drop()
-            reason = "no answer in time"
-        except ResolveError as error:
-            answer, reason = None, str(error)
-        if answer is not None:
-            self._succeeded(member)
-        elif member.health.failed(reason, began, certain=True):
-            self._reorder()
-        self._report_if_unreachable()
-        return member.health.up
-
-    def _probe_query(self) -> Query:
-        return Query(_PROBE, INTERNAL, trio.current_time() + self._timeout)
-
-    def _report_if_unreachable(self) -> None:
-        """Says once that nothing works, and not again before something does."""
-        if self._unreachable or any(member.health.up for member in self._members):
-            return
-        self._unreachable = True
-        reasons = "; ".join(f"{member.name}: {member.health.reason}" for member in self._members)
-        _log.warning("no upstream can be reached%s: %s; still trying", self._where, reasons)
-
-
-class _Race:
-    """One question with several tries under way, of which the first answer wins and ends the others."""
-
-    def __init__(self, group: Group, query: Query, tries: Tries, patience: float) -> None:
-        self._group = group
-        self._query = query
-        self._tries = tries
-        self._patience = patience
-        self._latest: tuple[Member, float] | None = None
-        """The try that was begun last, while it is not yet late."""
-        self._under_way = 0
-        self._send, self._receive = trio.open_memory_channel[Outcome](inf)
-
-    async def run(self, first: Outcome, exchange: Exchange | None) -> Answer | None:
-        """Goes on from the outcome of the first try, which is still under way if that was None."""
-        answer = self._group.note(first, self._tries)
-        async with trio.open_nursery() as nursery:
-            if first[2] is None and exchange is not None:
-                self._await(nursery, first[0], first[1], exchange)
-            while answer is None and trio.current_time() < self._query.deadline:
-                self._begin_next(nursery)
-                if not self._under_way:
-                    break
-                answer = await self._next_answer()
-            nursery.cancel_scope.cancel()
-        return answer
-
-    def _begin_next(self, nursery: trio.Nursery) -> None:
-        """Asks the next upstream that can be asked at all."""
-        while (member := self._tries.next()) is not None:
-            began = trio.current_time()
-            try:
-                exchange = member.upstream.begin(self._query)
-            except ResolveError as error:
-                self._tries.failed(member, began, error)
-                continue
-            self._latest = member, began
-            self._await(nursery, member, began, exchange)
-            return
-
-    def _await(self, nursery: trio.Nursery, member: Member, began: float, exchange: Exchange) -> None:
-        self._under_way += 1
-        nursery.start_soon(self._watch, member, began, exchange)
-
-    async def _watch(self, member: Member, began: float, exchange: Exchange) -> None:
-        outcome: Answer | ResolveError | None
-        try:
-            outcome = await exchange.answer(self._query.deadline)
-        except ResolveError as error:
-            outcome = error
-        finally:
-            exchange.drop()
-        self._send.send_nowait((member, began, outcome))
-
-    async def _next_answer(self) -> Answer | None:
-        """The next outcome, if it is an answer; None where something else is to be tried."""
-        with trio.move_on_at(min(self._query.deadline, trio.current_time() + self._patience)):
-            outcome = await self._receive.receive()
-            self._under_way -= 1
-            if self._latest == outcome[:2]:
-                self._latest = None
-            return self._group.note(outcome, self._tries)
-        if self._latest is not None:
-            self._tries.late(*self._latest)
-            self._latest = None
-        return None
+    def _succeeded(self, member: Member, began: float) -> None:
+        now = trio.current_time()
+        member.pace.answered(now - began, now)
+        if self._hedge is not None:
+            self._hedge.answered(now - began)
+        self._standing.succeeded(member, now)

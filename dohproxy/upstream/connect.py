@@ -78,6 +78,19 @@ async def _connected(sock: socket.socket, address: str, port: int) -> None:
             raise OSError(code, os.strerror(code)) from None
 
 
+def is_local(sock: socket.socket | None) -> bool:
+    """Whether the address that a connected socket is bound to is still one of this machine's."""
+    if sock is None:
+        return False
+    with socket.socket(sock.family, socket.SOCK_DGRAM) as other:
+        try:
+            address, _, *rest = sock.getsockname()
+            other.bind((address, 0, *rest))
+        except OSError:
+            return False
+    return True
+
+
 def acknowledge_quickly(sock: socket.socket) -> None:
     """Ask for the next ACK at once: Linux forgets it with every read. Without it small answers wait for delayed ACKs."""
     if _QUICKACK is not None:

@@ -23,7 +23,7 @@ from dohproxy.model import Answer, Question, Transport
 from dohproxy.protocol.session import Received, Session, StreamSession
 from dohproxy.upstream.answers import answer_from
 from dohproxy.upstream.bell import Bell
-from dohproxy.upstream.connect import acknowledge_quickly, connect
+from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
 from dohproxy.upstream.tls import Layer
 
 _READ = 65536
@@ -36,10 +36,13 @@ class State(Enum):
     OPEN = "open"
     SUSPECT = "suspect"
     """It kept silent while a question waited: it gets no more questions until it speaks again."""
+    RETIRING = "retiring"
+    """It may be answered what it was asked, and gets no more questions."""
     CLOSED = "closed"
 
 
 _OPEN = State.OPEN  # here: an enumeration looks its members up slowly
+_OVER = (State.RETIRING, State.CLOSED)
 
 
 class Route(Struct, frozen=True):
@@ -153,7 +156,7 @@ class Connection:
     @property
     def retiring(self) -> bool:
         """Whether it takes no more questions for good."""
-        return self.state is State.CLOSED or self._session.closing
+        return self.state in _OVER or self._session.closing
 
     @property
     def queue(self) -> int:
@@ -224,7 +227,7 @@ class Connection:
 
     def _admit(self) -> None:
         """The peer is known and ready: questions that wait may begin, unless it takes none any more."""
-        if self._session.ready and self.state is not State.CLOSED:
+        if self._session.ready and self.state not in _OVER:
             self.state = State.OPEN
             if self._backlog:
                 self._begin_waiting()
@@ -283,13 +286,24 @@ class Connection:
         """A connection that takes no more questions is of no use once the last is answered; another becomes idle."""
         if self._under_way:
             return
-        if self._session.closing or self.state is State.SUSPECT:
+        if self._session.closing or self.state in (State.SUSPECT, State.RETIRING):
             self._end(Disconnected("the connection has had its time"))
         self.expect(self._active + self.route.idle_timeout)
 
     def give_up(self) -> None:
         """Ends it; what is under way is to be asked elsewhere."""
         self._end(Disconnected("the connection stalled"))
+
+    def retire(self) -> None:
+        """The network is another one. What was asked may still be answered, unless nothing can come back here any more."""
+        if self.state is State.OPEN and self._under_way and not self._backlog and not self._is_cut_off():
+            self.state = State.RETIRING
+        elif self.state not in _OVER:
+            self._end(Disconnected("the network is another one"))
+
+    def _is_cut_off(self) -> bool:
+        """Whether nothing that was sent from here can be answered any more."""
+        return True
 
     def _end(self, error: ResolveError) -> None:
         if self.state is not State.CLOSED:
@@ -391,6 +405,9 @@ class StreamConnection(Connection):
             for piece in self._session.take():
                 self._layer.seal(piece)
         self._unsent += self._layer.outgoing()
+
+    def _is_cut_off(self) -> bool:
+        return not is_local(self._socket)
 
     def _broken(self, error: OSError) -> ResolveError:
         if self._layer.established:

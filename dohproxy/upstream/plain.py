@@ -112,6 +112,10 @@ class Udp:
             raise NoReachableUpstream(error.strerror or str(error)) from error
         return exchange
 
+    def renew(self) -> None:
+        """The network is another one: see Pool."""
+        self.tcp.renew()
+
     def release(self) -> None:
         """An exchange is over."""
         self._room += 1

@@ -63,6 +63,11 @@ class Pool:
         """Ask, on the connection that the pool chooses here and now. Raises NotReady and Overloaded."""
         return self._choose().begin(query.question)
 
+    def renew(self) -> None:
+        """The network is another one: connections take no more questions, and end where they cannot be answered any more."""
+        for connection in self._connections:
+            connection.retire()
+
     def _choose(self) -> Connection:
         """The first connection with room; else a new one, in place of one that stalls if need be; else where fewest wait."""
         for connection in self._connections:

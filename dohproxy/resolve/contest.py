@@ -1,0 +1,97 @@
+"""One question with several tries under way, of which the first answer wins and ends the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+import trio
+
+from dohproxy.errors import ResolveError
+from dohproxy.model import Answer, Query
+from dohproxy.resolve.failover import Tries
+from dohproxy.resolve.member import Exchange, Member
+
+UNUSUAL = 0.4
+"""Seconds without an answer that may mean something, however quick an upstream is."""
+
+Outcome = tuple[Member, float, Answer | ResolveError | None]
+"""Who was asked, when, and what came of it."""
+Note = Callable[[Outcome, Tries], Answer | None]
+"""Takes an outcome into account; the answer, if it is one to give."""
+
+
+class Contest:
+    """Asks the next of `tries` when one fails, and beside it when it has no answer after `patience` seconds."""
+
+    def __init__(self, query: Query, tries: Tries, patience: float, note: Note) -> None:
+        self._query, self._tries, self._patience, self._note = query, tries, patience, note
+        self._latest: tuple[Member, float] | None = None
+        """The try that was begun last, while it is not yet late."""
+        self._under_way: list[tuple[Member, float]] = []
+        self._send, self._receive = trio.open_memory_channel[Outcome](inf)
+
+    async def run(self, first: tuple[Member, float, Exchange] | None, at_once: int = 1) -> Answer | None:
+        """The first answer, where one try may be under way already, and so many are begun at once; None if there is none."""
+        answer = None
+        async with trio.open_nursery() as nursery:
+            if first is not None:
+                self._await(nursery, *first)
+            for _ in range(at_once - 1):
+                self._begin_next(nursery)
+            while answer is None and trio.current_time() < self._query.deadline:
+                self._begin_next(nursery)
+                if not self._under_way:
+                    break
+                answer = await self._next_answer()
+            if answer is not None:
+                self._judge_losers()
+            nursery.cancel_scope.cancel()
+        return answer
+
+    def _begin_next(self, nursery: trio.Nursery) -> None:
+        """Asks the next upstream that can be asked at all."""
+        while (member := self._tries.next()) is not None:
+            began = trio.current_time()
+            try:
+                exchange = member.upstream.begin(self._query)
+            except ResolveError as error:
+                self._tries.failed(member, began, error)
+                continue
+            self._latest = member, began
+            self._await(nursery, member, began, exchange)
+            return
+
+    def _await(self, nursery: trio.Nursery, member: Member, began: float, exchange: Exchange) -> None:
+        self._under_way.append((member, began))
+        nursery.start_soon(self._watch, member, began, exchange)
+
+    async def _watch(self, member: Member, began: float, exchange: Exchange) -> None:
+        outcome: Answer | ResolveError | None
+        member.under_way += 1
+        try:
+            outcome = await exchange.answer(self._query.deadline)
+        except ResolveError as error:
+            outcome = error
+        finally:
+            member.under_way -= 1
+            exchange.drop()
+        self._send.send_nowait((member, began, outcome))
+
+    async def _next_answer(self) -> Answer | None:
+        """The next outcome, if it is an answer; None where something else is to be tried."""
+        with trio.move_on_at(min(self._query.deadline, trio.current_time() + self._patience)):
+            outcome = await self._receive.receive()
+            self._under_way.remove(outcome[:2])
+            if self._latest == outcome[:2]:
+                self._latest = None
+            return self._note(outcome, self._tries)
+        if self._latest is not None:
+            self._tries.late(*self._latest)
+            self._latest = None
+        return None
+
+    def _judge_losers(self) -> None:
+        for member, began in self._under_way:
+            if trio.current_time() - began >= UNUSUAL:
+                self._tries.unheard(member, began)
