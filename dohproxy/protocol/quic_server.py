@@ -14,7 +14,13 @@ from typing import Any
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionError, stream_is_unidirectional
+from aioquic.quic.connection import (
+    Limit,
+    QuicConnection,
+    QuicConnectionError,
+    QuicConnectionState,
+    stream_is_unidirectional,
+)
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from dohproxy.protocol.quic_packets import reset_token
@@ -26,6 +32,8 @@ WINDOW = 131072
 """Octets of a connection that may be held before they are a request, wherever that may be."""
 MAX_CRYPTO = 65536
 """Octets of handshake messages, of each encryption level."""
+ACK_DELAY = 0.02
+"""Seconds; less than the 25 ms that aioquic announces."""
 UNIDIRECTIONAL = 8
 """Streams of that kind that a client may have: HTTP/3 takes three."""
 
@@ -77,6 +85,11 @@ class ServerConnection(QuicConnection):
         self._set_reset_tokens()
 
     @property
+    def begun(self) -> bool:
+        """Whether a packet has come that could be read."""
+        return self._state is not QuicConnectionState.FIRSTFLIGHT
+
+    @property
     def path(self) -> Any:
         """Where the client is known to be: the address as it was given with its datagrams; None where that is not certain."""
         path = self._network_paths[0]
@@ -105,6 +118,10 @@ class ServerConnection(QuicConnection):
         for space in self._loss.spaces:
             if space.ack_at is not None:
                 space.ack_at = min(space.ack_at, now)
+
+    def be_patient(self) -> None:
+        """Acknowledge late from now on, as answers soon take acknowledgements along (RFC 9000 13.2.1)."""
+        self._ack_delay = ACK_DELAY
 
     def _kept(self) -> int:
         return self.held() + sum(len(stream.receiver._buffer) for stream in self._streams.values())

@@ -46,6 +46,23 @@ class Counters(msgspec.Struct, eq=False):
     """Connections closed at once, over the limits."""
     tcp_broken: int = 0
     """Connections ended over bad framing, half a message, or a client that does not read."""
+    doq_queries: int = 0
+    """Messages received over QUIC."""
+    doh3_queries: int = 0
+    """Requests received over HTTP/3."""
+    quic_accepted: int = 0
+    """Connections begun, whether or not their handshakes ended."""
+    quic_open: int = 0
+    quic_displaced: int = 0
+    """Idle connections closed in favour of new ones."""
+    quic_refused: int = 0
+    """Connections not begun, over the limits."""
+    quic_retried: int = 0
+    """Clients asked to show first that their address is their own."""
+    quic_broken: int = 0
+    """Connections ended over what a client sent, or did not read."""
+    quic_strays: int = 0
+    """Datagrams that belong to no connection."""
     upstream_failures: int = 0
     """Queries that ended in an error because upstreams failed (EDE 22 and 23)."""
     evidence: int = 0

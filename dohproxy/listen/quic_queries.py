@@ -1,0 +1,108 @@
+"""The queries of one connection on whose streams each is asked and answered: recalled, under way, or waiting for room."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from dohproxy.listen.intake import Intake, Room
+from dohproxy.model import Attested, Peer, Transport
+
+Put = Callable[[int, bytes], None]
+"""Takes the answer to what was asked on a stream; b"" where silence is the answer."""
+Asked = tuple[int, bytes, Put]
+
+
+class StreamQueries:
+    """Asks on behalf of `peer`, which may change. `settled` is called whenever none is left.
+
+    Where there is no room for a query, it and those that follow wait in a row: as many as the connection may have streams.
+    """
+
+    def __init__(self, peer: Peer, transport: Transport, intake: Intake, nursery: trio.Nursery, settled: Callable[[], None]):
+        self.peer = peer
+        self._transport, self._intake, self._nursery, self._settled = transport, intake, nursery, settled
+        self._counters, self._front = intake.counters, intake.front
+        self._under_way: dict[int, trio.CancelScope] = {}
+        self._waiting: deque[Asked] = deque()
+        self._admitting: trio.CancelScope | None = None
+
+    def __len__(self) -> int:
+        return len(self._under_way) + len(self._waiting)
+
+    def ask(self, stream: int, wire: bytes, put: Put) -> None:
+        """Answer at once if the reply is at hand; otherwise as soon as there is one."""
+        if reply := self._front.recall(wire, self.peer, self._transport):
+            self._counters.hits += 1
+            self._put(stream, reply, put)
+            return
+        room = self._room()
+        if self._waiting or not room.enter():
+            self._waiting.append((stream, wire, put))
+            self._admit()
+        else:
+            self._start((stream, wire, put), room)
+
+    def withdraw(self, stream: int) -> bool:
+        """Nobody waits for the answer on this stream any longer; whether anybody did."""
+        if (scope := self._under_way.pop(stream, None)) is not None:
+            scope.cancel()
+        else:
+            waiting = [asked for asked in self._waiting if asked[0] == stream]
+            if not waiting:
+                return False
+            self._waiting.remove(waiting[0])
+        return True
+
+    def cancel(self) -> None:
+        """Nobody waits for any."""
+        for scope in self._under_way.values():
+            scope.cancel()
+        self._under_way.clear()
+        self._waiting.clear()
+        if self._admitting is not None:
+            self._admitting.cancel()
+
+    def _room(self) -> Room:
+        return self._intake.room(self.peer.address if isinstance(self.peer, Attested) else self.peer)
+
+    def _admit(self) -> None:
+        if self._admitting is None:
+            self._admitting = trio.CancelScope()
+            self._nursery.start_soon(self._admit_waiting, self._admitting)
+
+    async def _admit_waiting(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while self._waiting:
+                room = self._room()
+                await room.wait()
+                if self._waiting:
+                    self._start(self._waiting.popleft(), room)
+                else:
+                    room.leave()
+        self._admitting = None
+
+    def _start(self, asked: Asked, room: Room) -> None:
+        self._counters.misses += 1
+        scope = self._under_way[asked[0]] = trio.CancelScope()
+        self._nursery.start_soon(self._answer, asked, room, scope)
+
+    async def _answer(self, asked: Asked, room: Room, scope: trio.CancelScope) -> None:
+        stream, wire, put = asked
+        try:
+            with scope:
+                reply = await self._front.answer(wire, self.peer, self._transport)
+        finally:
+            room.leave()
+        if self._under_way.get(stream) is scope:
+            del self._under_way[stream]
+            self._put(stream, reply, put)
+
+    def _put(self, stream: int, reply: bytes, put: Put) -> None:
+        if reply:
+            self._counters.rcodes[reply[3] & 15] += 1
+        put(stream, reply)
+        if not self:
+            self._settled()
