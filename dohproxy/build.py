@@ -27,7 +27,7 @@ from dohproxy.errors import NotReady
 from dohproxy.front import Front, Generation, Observer
 from dohproxy.gate import Gate
 from dohproxy.kernel_clock import is_synchronised
-from dohproxy.model import Client, Mode, Name, Stage, Transport
+from dohproxy.model import Client, Mode, Name, Question, Stage, Transport
 from dohproxy.policy.compiled import cache_directory, load_lists
 from dohproxy.policy.engine import Engine
 from dohproxy.resolve import boot_clock
@@ -180,7 +180,8 @@ class Core:
         answers = replace(cache, size=int(cache.size * (1 - REPLY_SHARE - PROOF_SHARE)))
         proofs = ProofStore(int(cache.size * PROOF_SHARE), self._let_speak) if meaning.validates else None
         proven = (lambda question: proofs.synthesize(question, self._now())) if proofs is not None else (lambda _: None)
-        stage: Stage = Chased(Routed(self._groups, self._now), Redirections(self._now), proven)
+        self._routed = Routed(self._groups, self._now)
+        stage: Stage = Chased(self._routed, Redirections(self._now), proven)
         stores = Stores(AnswerStore(answers), self._failures, proofs)
         if meaning.validates:
             stage = self._validated(stage, stores)
@@ -254,7 +255,13 @@ class Core:
         def world(fresh: bool) -> World:
             return World(anchors(), keys, limits, self._now(), self._wall(), Budget(), fresh)
 
-        return Validated(below, world, proofs, self._flights, self._now, witness=witness)
+        return Validated(below, world, proofs, self._flights, self._now, witness=witness, doubt=self._doubt)
+
+    def _doubt(self, upstream: str, question: Question, why: str) -> None:
+        """An upstream's answer is bogus where another one's holds."""
+        zone = self._routed.zone_of(question)
+        if zone is not None:
+            self._groups[zone].doubt(upstream, question.qname, why)
 
     async def keep(self, keeps: bool, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do the upkeep until cancelled: only of the core that serves, for there is one state file (see Upkeep)."""

@@ -29,12 +29,10 @@ class Pace:
     def answered(self, latency: float, now: float) -> None:
         """An answer came after so long."""
         self.smoothed += (latency - self.smoothed) * _SHARE if self.smoothed else latency
-        self.late(latency, now)
+        if latency < self.peak:
+            latency += (self.peak - latency) * exp((self.at - now) / MEMORY)
+        self.peak, self.at = latency, now
 
     def late(self, latency: float, now: float) -> None:
-        """After so long there is an answer, or none yet."""
-        if latency >= self.peak:
-            self.peak = latency
-        else:
-            self.peak = latency + (self.peak - latency) * exp((self.at - now) / MEMORY)
-        self.at = now
+        """After so long there is no answer yet."""
+        self.peak, self.at = max(latency, self.peak), now

@@ -55,6 +55,7 @@ class Group:
         self._standing = Standing(upstreams, forwarding.timeout, self._where, on_return)
         self._strategy = strategy_of(forwarding, len(upstreams), chance, secret or os.urandom(16))
         self._hedge = Hedge(forwarding.hedge) if forwarding.hedge and len(upstreams) > 1 else None
+        self._is_plain = self._strategy is None
 
     def __repr__(self) -> str:
         return f"<Group{self._where}: {self._standing!r}>"
@@ -97,8 +98,9 @@ class Group:
         While all goes well this costs no task and no cancel scope, unless several are asked at once.
         """
         began = trio.current_time()
-        if self._strategy is None and not query.avoid and not self._standing.lost:
-            member = self._standing.order[0]
+        standing = self._standing
+        if self._is_plain and not query.avoid and not standing.lost:
+            member = standing.order[0]
         else:
             query = self._within_reason(query, began)
             members = self._members_for(query, began)
@@ -127,7 +129,10 @@ class Group:
 
     def _usual(self, member: Member) -> float:
         """Seconds within which this one answers, or at least answers something."""
-        return min(self._try_timeout, max(self._unusual, 4 * member.pace.smoothed))
+        usual = 4 * member.pace.smoothed
+        if usual < self._unusual:  # rather than max and min, which take as long as all the rest
+            return self._unusual
+        return usual if usual < self._try_timeout else self._try_timeout  # noqa: FURB136
 
     def _within_reason(self, query: Query, began: float) -> Query:
         if not self._standing.lost:
@@ -219,4 +224,5 @@ class Group:
         member.pace.answered(now - began, now)
         if self._hedge is not None:
             self._hedge.answered(now - began)
-        self._standing.succeeded(member, now)
+        if member.health.succeeded(now):
+            self._standing.came_back(member)

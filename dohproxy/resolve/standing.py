@@ -43,12 +43,8 @@ class Standing:
     def __repr__(self) -> str:
         return ", ".join(map(_described, self.members))
 
-    def succeeded(self, member: Member, now: float) -> None:
-        """It answered."""
-        if member.health.succeeded(now):
-            self._came_back(member)
-
-    def _came_back(self, member: Member) -> None:
+    def came_back(self, member: Member) -> None:
+        """Its health turned good."""
         was_lost = self.lost
         self.rank()
         if self._told_lost:
@@ -138,7 +134,8 @@ class Standing:
         except ResolveError as error:
             answer, reason = None, str(error)
         if answer is not None:
-            self.succeeded(member, trio.current_time())
+            if member.health.succeeded(trio.current_time()):
+                self.came_back(member)
         elif member.health.failed(reason, began, certain=True):
             self.rank()
         self._tell_if_lost()

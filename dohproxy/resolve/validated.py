@@ -23,10 +23,16 @@ from dohproxy.wire.constants import DNSKEY
 
 Fetched = Answer | ResolveError
 _Link = tuple[Question, tuple[str, ...]]
+Doubt = Callable[[str, Question, str], None]
+"""Told the name of an upstream, what it was asked, and what is wrong with its answer."""
 
 RENEWAL = 5.0
 """Seconds that the renewal of a zone's keys may take."""
 _FAILED = (Security.BOGUS, Security.INDETERMINATE)
+
+
+def _no_matter(_upstream: str, _question: Question, _why: str) -> None:
+    pass
 
 
 class _Case(Struct, frozen=True):
@@ -44,7 +50,8 @@ class Validated:
     A verdict is a property of the answer: what is done with it is decided above, by the asking client's mode. An answer
     that fails is asked for once more, elsewhere, before it is called bogus: an upstream may have stripped its signatures.
     `world` makes what a judgement reads: anchors, trusted keys, limits, and the time of now; told True, it does not dwell
-    on zones that were found bogus a moment ago. `witness` has what evidence is made of, where any is kept.
+    on zones that were found bogus a moment ago. `witness` has what evidence is made of, where any is kept. `doubt` is told of
+    upstreams whose answer was bogus where another one's holds.
     """
 
     def __init__(
@@ -56,7 +63,9 @@ class Validated:
         now: Callable[[], float],
         *,
         witness: Witness | None = None,
+        doubt: Doubt = _no_matter,
     ) -> None:
+        self._doubt = doubt
         self._below, self._world, self._proofs, self._flights, self._now = below, world, proofs, flights, now
         self._witness = witness
         self._at_hand: dict[_Link, Answer] = {}
@@ -68,6 +77,8 @@ class Validated:
             return answer
         case = await self._judged(query, answer, self._world(False))
         if case.judged.security in _FAILED and (other := await self._elsewhere(query, answer)):
+            if case.judged.security is Security.BOGUS:
+                self._doubt(answer.upstream, query.question, case.judged.ede[0].text if case.judged.ede else "bogus")
             case = other
         judged = case.judged
         if judged.security is Security.SECURE and self._proofs is not None:
