@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from dohproxy.config import settings, texts
+from dohproxy.config import settings, texts, urls
 from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, NamePattern, Network
-from dohproxy.config.texts import Url
+from dohproxy.config.urls import Url
 from dohproxy.config.written import Allowed, Placed, Shorthand, Table, Text
 from dohproxy.model import Action, Mode, Name
 
@@ -29,11 +29,12 @@ NameText = Annotated[Name, Text(texts.domain, 'a domain name, such as "corp.exam
 UrlText = Annotated[
     Url,
     Text(
-        texts.url,
-        "tls://host[:port], https://host[:port][/path], h3://host[:port][/path], quic://host[:port] or sdns://…;"
+        urls.url,
+        "tls://host[:port], https://host[:port][/path][{?dns}], h3://host[:port][/path], quic://host[:port] or sdns://…;"
         " in a [[zone]] with plaintext = true also udp:// and tcp://",
     ),
 ]
+RelayText = Annotated[Url, Text(urls.relay, "https://host[:port][/path], or the sdns:// stamp of an Oblivious DoH relay")]
 AnchorText = Annotated[Anchor, Text(texts.trust_anchor, 'a DS or DNSKEY record, such as "example. IN DS 12345 13 2 49FD…"')]
 RecordText = Annotated[LocalRecord, Text(texts.record, 'a record, such as "printer.lan. 300 IN A 192.168.1.9"')]
 PatternText = Annotated[
@@ -46,6 +47,7 @@ ModeText = Annotated[Mode, Text(Mode, ", ".join(mode.value for mode in Mode), tu
 ListAction = Annotated[Action, Text(texts.action, ", ".join(_LIST_ACTIONS), _LIST_ACTIONS)]
 DenyAction = Annotated[Action, Text(texts.action, ", ".join(_BLOCKING), _BLOCKING)]
 
+OdohConfig = Annotated[bytes, Text(texts.base64, "the base64 of an ObliviousDoHConfigs structure (RFC 9230 6.1)")]
 PinText = Annotated[bytes, Text(texts.pin, '"sha256/" and the base64 of a SHA-256 digest (RFC 7469 2.4)')]
 Strategy = Literal["ordered", "fastest", "race", "spread"]
 EvidenceLevel = Literal["off", "failures", "all"]
@@ -126,6 +128,17 @@ class Access(Table, frozen=True, kw_only=True):
     ipv6_prefix: Annotated[int, Meta(ge=1, le=128)] = _LIMITS.ipv6_prefix
 
 
+class Relay(Table, frozen=True, kw_only=True):
+    """`relay` of an upstream, or just the URL."""
+
+    url: RelayText
+    tls_name: str | None = None
+    ca_file: str | None = None
+    addresses: tuple[Address, ...] = ()
+    bootstrap: str | None = None
+    pins: tuple[PinText, ...] = ()
+
+
 class Upstream(Table, frozen=True, kw_only=True):
     """`[[upstream]]` and `[[zone.upstream]]`, or just the URL."""
 
@@ -142,7 +155,8 @@ class Upstream(Table, frozen=True, kw_only=True):
     pins: tuple[PinText, ...] = ()
     zero_rtt: bool = False
     upgrade: bool = False
-    relay: str | None = None
+    relay: Annotated[Relay, Shorthand("url")] | None = None
+    odoh_config: OdohConfig | None = None
     bootstrap: str | None = None
 
 

@@ -25,6 +25,7 @@ UNDELEGATED = tuple(
 def warn(written: document.Document, settings: Settings, report: Report) -> None:
     """Note every doubt in the report."""
     _anchors(written, settings, report)
+    _upstreams(written, settings, report)
     _zones(written, settings, report)
     _lists(written, settings, report)
     _groups(written, report)
@@ -40,6 +41,14 @@ def _anchors(written: document.Document, settings: Settings, report: Report) -> 
         report.warning(("dnssec", "root_anchors"), "there is no trust anchor at all, so that nothing can be secure")
     if written.dnssec.override_time is not None:
         report.warning(("dnssec", "override_time"), "signatures are judged at a fixed time: this is for tests")
+
+
+def _upstreams(written: document.Document, settings: Settings, report: Report) -> None:
+    if settings.dnssec.mode not in (Mode.VALIDATE, Mode.REQUIRE_SECURE):
+        return
+    for table in written.upstream:
+        if not table.url.dnssec:
+            report.warning((*table.at, "url"), "by its stamp this server has no DNSSEC records: then nothing validates")
 
 
 def _zones(written: document.Document, settings: Settings, report: Report) -> None:

@@ -136,7 +136,7 @@ class Upstream(Struct, frozen=True):
     ca_file: Path | None = None
     """PEM; None is the system's authorities."""
     addresses: tuple[str, ...] = ()
-    """IP addresses to connect to; never empty once checked (from `addresses`, or the host itself)."""
+    """IP addresses to connect to (from `addresses`, a stamp, or the host itself); () where `bootstrap` says whom to ask."""
     method: str = "POST"
     """Of DoH: POST | GET"""
     allow_tls12: bool = False
@@ -154,8 +154,10 @@ class Upstream(Struct, frozen=True):
     """Whether questions may leave in the first flight of a resumed QUIC connection (RFC 9250 4.5)."""
     upgrade: bool = False
     """Whether HTTP/3 is used once the server says that it speaks it (Alt-Svc, RFC 7838)."""
-    relay: str = ""
-    """Of Oblivious DoH (RFC 9230): the URL of the proxy that questions go through; "" is none."""
+    relay: Upstream | None = None
+    """Of Oblivious DoH (RFC 9230): the proxy that questions go through, of scheme https."""
+    odoh_config: bytes = b""
+    """Of Oblivious DoH: the ObliviousDoHConfigs of the target (RFC 9230 6.1); b"" is to be asked for."""
     bootstrap: str = ""
     """Who is asked for the addresses: the name of another upstream, or `system`; "" is nobody."""
     any_date: bool = False

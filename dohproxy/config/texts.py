@@ -1,13 +1,10 @@
-"""What a user writes as text and the program uses as a value: addresses, names, URLs, records. All raise ValueError."""
+"""What a user writes as text and the program uses as a value: addresses, names, records. All raise ValueError."""
 
 from __future__ import annotations
 
 import re
 from base64 import b64decode
 from ipaddress import ip_address, ip_network
-from urllib.parse import urlsplit
-
-from msgspec import Struct
 
 from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, NamePattern, Network
 from dohproxy.model import Action, Name
@@ -15,23 +12,11 @@ from dohproxy.wire import names
 from dohproxy.wire.constants import DNSKEY, DS, OPT
 from dohproxy.wire.text import rdata_from_text, type_from_text
 
-DEFAULT_PORTS = {"tls": 853, "https": 443, "h3": 443, "quic": 853, "udp": 53, "tcp": 53}
-_WITH_PATH = ("https", "h3")
 LOCAL_TTL = 3600
 MAX_WORKERS = 1024
 _META_TYPES = range(128, 256)
 """RFC 6895 3.1: types of questions and of messages, which no zone has."""
 _OCTETS = re.compile(r"(\d+) *([KMG])i?B?", re.IGNORECASE)
-
-
-class Url(Struct, frozen=True):
-    """The parts of an upstream's URL; the host in lower case and without brackets."""
-
-    text: str
-    scheme: str
-    host: str
-    port: int
-    path: str = ""
 
 
 def workers(written: int | str) -> int:
@@ -92,27 +77,6 @@ def octets(size: int | str) -> int:
     return int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
-def url(text: str) -> Url:
-    """An upstream's URL; the variable of a URI template (RFC 8484 4.1.1) may follow and is dropped."""
-    try:
-        parts = urlsplit(text.removesuffix("{?dns}"))
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f'"{text}" is no URL: {error}') from None
-    scheme, host = parts.scheme, parts.hostname or ""
-    if scheme not in DEFAULT_PORTS:
-        raise ValueError(f'"{text}" has no scheme that is known' if "://" in text else f'"{text}" is no URL')
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError(f'"{text}" has a user, query or fragment, which mean nothing here')
-    if scheme not in _WITH_PATH and parts.path not in ("", "/"):
-        raise ValueError(f'"{text}" has a path, which only https:// and h3:// have')
-    if port == 0:
-        raise ValueError(f'"{text}" has port 0')
-    _check_host(host, text)
-    path = (parts.path or "/dns-query") if scheme in _WITH_PATH else ""
-    return Url(text, scheme, host, port or DEFAULT_PORTS[scheme], path)
-
-
 def path(text: str) -> str:
     """The path of a URL."""
     if not text.startswith("/") or not text.isascii() or not text.isprintable() or set(text) & set(" ?#{}"):
@@ -132,14 +96,12 @@ def pin(text: str) -> bytes:
     return digest
 
 
-def _check_host(host: str, text: str) -> None:
-    if not host:
-        raise ValueError(f'"{text}" names no host')
-    if not is_address(host):
-        try:
-            names.from_text(host)
-        except ValueError as error:
-            raise ValueError(f'"{text}": {error}') from None
+def base64(text: str) -> bytes:
+    """Octets in base64 (RFC 4648 4)."""
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError(f'"{text}" is no base64') from None
 
 
 def is_address(host: str) -> bool:

@@ -5,23 +5,25 @@ from __future__ import annotations
 from pathlib import Path as PathOfFile
 
 from dohproxy.config import document, settings
+from dohproxy.config.bootstraps import check_bootstraps
 from dohproxy.config.files import Files
 from dohproxy.config.lines import Path
 from dohproxy.config.report import Report
 from dohproxy.config.texts import is_address
 from dohproxy.wire import names
 
-_OF_HTTP = ("method", "upgrade", "relay")
+_OF_HTTP = ("method", "upgrade", "relay", "odoh_config")
 _HTTP = ("https", "h3")
 _QUIC = ("h3", "quic")
 _IN_CLEAR = ("udp", "tcp")
-_OF_TLS = ("tls_name", "ca_file", "method", "client_certificate", "client_key", "relay", "bootstrap")
+_OF_TLS = ("tls_name", "ca_file", "method", "client_certificate", "client_key", "relay", "odoh_config", "bootstrap")
 
 
 def zones(written: document.Document, files: Files, report: Report) -> tuple[settings.Zone, ...]:
     """The zones with upstreams of their own."""
     seen: set[bytes] = set()
     for zone in written.zone:
+        check_bootstraps(zone.upstream, written.upstream, report)
         if zone.name in seen:
             report.problem((*zone.at, "name"), f"the zone {names.to_text(zone.name)} is there twice")
         seen.add(zone.name)
@@ -45,6 +47,7 @@ def upstreams(written: document.Document, files: Files, report: Report) -> tuple
     """Those of all other names."""
     if not written.upstream and any(zone.name == names.ROOT for zone in written.zone):
         return ()
+    check_bootstraps(written.upstream, (), report)
     return _group(written.upstream, (), files, report, plaintext=False, in_zone=False)
 
 
@@ -92,6 +95,7 @@ def _check_tls(upstream: document.Upstream, report: Report) -> None:
     strange += ["allow_tls12"] if upstream.allow_tls12 and scheme in _QUIC else []
     for key in strange:
         report.problem((*upstream.at, key), f"this means nothing for {scheme}://")
+    _check_oblivious(upstream, report)
     if (upstream.client_certificate is None) != (upstream.client_key is None):
         report.problem(upstream.at, "client_certificate and client_key go together")
     if upstream.tls_name is not None and not is_address(upstream.tls_name):
@@ -101,15 +105,30 @@ def _check_tls(upstream: document.Upstream, report: Report) -> None:
             report.problem((*upstream.at, "tls_name"), str(error), allowed="a domain name or an IP address")
 
 
+def _check_oblivious(upstream: document.Upstream, report: Report) -> None:
+    """A relay takes HTTP/2, and POST (RFC 9230 4.1)."""
+    if upstream.relay is None:
+        if upstream.url.role == "target":
+            message = f'"{upstream.url.text}" is an Oblivious DoH target, which is asked through a relay'
+            report.problem((*upstream.at, "url"), message, allowed='relay = "https://…" or an sdns:// stamp beside it')
+        if upstream.odoh_config is not None:
+            report.problem((*upstream.at, "odoh_config"), "this means nothing without relay")
+        return
+    for key in ("method", "upgrade", "client_certificate", "client_svid"):
+        if getattr(upstream, key):
+            report.problem((*upstream.at, key), "this means nothing through a relay")
+    if upstream.url.scheme == "h3":
+        report.problem((*upstream.at, "url"), "through a relay the target is https://")
+    if "?" in upstream.url.path:
+        report.problem((*upstream.at, "url"), "a target's URL has no query (RFC 9230 4.1)")
+    if upstream.relay.url.host == upstream.url.host:
+        report.problem((*upstream.at, "relay"), "a relay that is the target sees who asks what: it must be somebody else's")
+
+
 def _upstream(written: document.Upstream, files: Files, report: Report) -> settings.Upstream:
-    url, addresses = written.url, written.addresses
-    if not addresses and is_address(url.host):
-        addresses = (url.host,)
-    if not addresses and written.bootstrap is None:
-        message = f"{url.host} is a name, and nothing is asked in clear to find its address"
-        allowed = 'its addresses too, as in addresses = ["192.0.2.1"], or bootstrap'
-        report.problem((*written.at, "url"), message, allowed=allowed)
+    url = written.url
     encrypted = url.scheme not in _IN_CLEAR
+    has_config = written.relay is not None and written.odoh_config is not None
     return settings.Upstream(
         name=written.name or url.text,
         scheme=url.scheme,
@@ -118,18 +137,51 @@ def _upstream(written: document.Upstream, files: Files, report: Report) -> setti
         path=url.path,
         tls_name=(written.tls_name or url.host) if encrypted else "",
         ca_file=_certificates(written.ca_file, (*written.at, "ca_file"), files),
-        addresses=addresses,
+        addresses=() if has_config else _addresses(written, written.bootstrap, report),
         method=written.method or "POST",
         allow_tls12=written.allow_tls12,
         client_certificate=_certificates(written.client_certificate, (*written.at, "client_certificate"), files),
         client_key=_key(written.client_key, (*written.at, "client_key"), files),
         client_svid=written.client_svid,
         pins=written.pins,
+        tbs_pins=url.tbs_pins,
         zero_rtt=written.zero_rtt,
         upgrade=written.upgrade,
-        relay=written.relay or "",
+        relay=None if written.relay is None else _relay(written.relay, written.bootstrap, files, report),
+        odoh_config=written.odoh_config or b"",
         bootstrap=written.bootstrap or "",
     )
+
+
+def _relay(written: document.Relay, bootstrap: str | None, files: Files, report: Report) -> settings.Upstream:
+    """The relay, found as the target is where it does not say how itself."""
+    url = written.url
+    return settings.Upstream(
+        name=url.text,
+        scheme=url.scheme,
+        host=url.host,
+        port=url.port,
+        path=url.path,
+        tls_name=written.tls_name or url.host,
+        ca_file=_certificates(written.ca_file, (*written.at, "ca_file"), files),
+        addresses=_addresses(written, written.bootstrap or bootstrap, report),
+        pins=written.pins,
+        tbs_pins=url.tbs_pins,
+        bootstrap=written.bootstrap or bootstrap or "",
+    )
+
+
+def _addresses(written: document.Upstream | document.Relay, bootstrap: str | None, report: Report) -> tuple[str, ...]:
+    """Where to connect; () where somebody is to be asked for it."""
+    url = written.url
+    addresses = written.addresses or url.addresses or ((url.host,) if is_address(url.host) else ())
+    if addresses and written.bootstrap is not None:
+        report.problem((*written.at, "bootstrap"), "there is nothing to ask for: the addresses are known already")
+    if not addresses and bootstrap is None:
+        message = f"{url.host} is a name, and nothing is asked in clear to find its address"
+        allowed = 'its addresses too, as in addresses = ["192.0.2.1"], or bootstrap'
+        report.problem((*written.at, "url"), message, allowed=allowed)
+    return addresses
 
 
 def _certificates(text: str | None, at: Path, files: Files) -> PathOfFile | None:

@@ -56,43 +56,6 @@ def test_no_sizes(size: int | str) -> None:
         texts.octets(size)
 
 
-@pytest.mark.parametrize(
-    ("text", "scheme", "host", "port", "path"),
-    [
-        ("tls://9.9.9.9:853", "tls", "9.9.9.9", 853, ""),
-        ("tls://9.9.9.9/", "tls", "9.9.9.9", 853, ""),
-        ("tls://[2620:fe::fe]", "tls", "2620:fe::fe", 853, ""),
-        ("https://DNS.google", "https", "dns.google", 443, "/dns-query"),
-        ("https://dns.google/dns-query{?dns}", "https", "dns.google", 443, "/dns-query"),
-        ("https://127.0.0.1:8443/x/y", "https", "127.0.0.1", 8443, "/x/y"),
-        ("udp://10.0.0.1", "udp", "10.0.0.1", 53, ""),
-        ("tcp://10.0.0.1:54", "tcp", "10.0.0.1", 54, ""),
-    ],
-)
-def test_urls(text: str, scheme: str, host: str, port: int, path: str) -> None:
-    assert texts.url(text) == texts.Url(text, scheme, host, port, path)
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("9.9.9.9", "no URL"),
-        ("ftp://9.9.9.9", "scheme"),
-        ("tls://9.9.9.9/path", "path"),
-        ("https://user@host/", "user"),
-        ("https://host/?dns=x", "query"),
-        ("tls://", "no host"),
-        ("tls://host:99999", "no URL"),
-        ("tls://host:0", "port 0"),
-        ("tls://[::1", "no URL"),
-        ("tls://a..b", "empty label"),
-    ],
-)
-def test_no_urls(text: str, why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        texts.url(text)
-
-
 def test_block_is_nxdomain() -> None:
     assert texts.action("block") is Action.NXDOMAIN
     assert texts.action("drop") is Action.DROP
