@@ -1,90 +1,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 import trio
 from stages import answer, query
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
+from upstreams import GOOD, OTHER, SILENCE, Fake, Start
 
 from dohproxy.config.settings import Forwarding
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, Overloaded, ResolveError, UpstreamFailed
-from dohproxy.model import Answer, Ede, Query
+from dohproxy.model import Ede
 from dohproxy.resolve.health import Health
 from dohproxy.resolve.selected import Group
 
-GOOD = answer("www.example. 300 A 192.0.2.1")
-OTHER = answer("www.example. 300 A 192.0.2.2")
-SILENCE = float("inf")
-
-Manner = Answer | ResolveError | tuple[float, Answer | ResolveError] | float
-"""What a question gets: an answer or error at once, or after so many seconds; or silence."""
-
-
-class Fake:
-    """An upstream that does what it is told: each manner once, the last for ever."""
-
-    def __init__(self, name: str, *manners: Manner) -> None:
-        self.name = name
-        self.manners = list(manners)
-        self.asked: list[Query] = []
-        self.probes = 0
-        self.dropped = 0
-        self.renewed = 0
-
-    def begin(self, asked: Query) -> FakeExchange:
-        if asked.question.qname == b"\0":
-            self.probes += 1
-            return FakeExchange(Fake("", GOOD), self.manners[0])
-        self.asked.append(asked)
-        manner = self.manners.pop(0) if len(self.manners) > 1 else self.manners[0]
-        if isinstance(manner, NotReady | Overloaded):
-            raise manner
-        return FakeExchange(self, manner)
-
-    def renew(self) -> None:
-        self.renewed += 1
-
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        task_status.started()
-        await trio.sleep_forever()
-
-
-class FakeExchange:
-    def __init__(self, upstream: Fake, manner: Manner) -> None:
-        self._upstream = upstream
-        delay, self._what = manner if isinstance(manner, tuple) else (manner if isinstance(manner, float) else 0.0, manner)
-        self._at = trio.current_time() + delay
-        self._over = False
-
-    async def answer(self, until: float) -> Answer | None:
-        await trio.sleep_until(min(until, self._at))
-        if trio.current_time() < self._at:
-            return None
-        self._over = True
-        if isinstance(self._what, ResolveError):
-            raise type(self._what)(str(self._what))
-        assert isinstance(self._what, Answer)
-        return self._what
-
-    def drop(self) -> None:
-        self._upstream.dropped += not self._over
-
-
-Started = Callable[..., Group]
-
 
 @pytest.fixture
-async def start(nursery: trio.Nursery) -> Started:
-    async def run(*upstreams: Fake, **forwarding: float) -> Group:
-        group = Group(upstreams, Forwarding(**forwarding))  # type: ignore[arg-type]
-        await nursery.start(group.run)
-        await wait_all_tasks_blocked()
-        return group
-
-    return run  # type: ignore[return-value]
+async def start(nursery: trio.Nursery) -> Start:
+    return Start(nursery)
 
 
 async def failure(group: Group, **more: object) -> ResolveError:
@@ -93,14 +27,14 @@ async def failure(group: Group, **more: object) -> ResolveError:
     return caught.value
 
 
-async def test_the_first_is_asked_and_nobody_else(autojump_clock: MockClock, start: Started) -> None:
+async def test_the_first_is_asked_and_nobody_else(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", GOOD), Fake("second", OTHER)
     group = await start(first, second)
     assert await group.resolve(query("www.example.")) is GOOD
     assert (len(first.asked), len(second.asked), second.probes) == (1, 0, 0)
 
 
-async def test_the_path_without_failures_starts_no_task(autojump_clock: MockClock, start: Started) -> None:
+async def test_the_path_without_failures_starts_no_task(autojump_clock: MockClock, start: Start) -> None:
     group = await start(Fake("first", (0.5, GOOD)))
     tasks = trio.lowlevel.current_statistics().tasks_living
     found: list[int] = []
@@ -118,7 +52,7 @@ async def test_the_path_without_failures_starts_no_task(autojump_clock: MockCloc
 @pytest.mark.parametrize(
     "error", [NoReachableUpstream("connection refused"), UpstreamFailed("garbage"), Overloaded("full"), NotReady("not yet")]
 )
-async def test_a_failure_goes_on_at_once_with_the_next(autojump_clock: MockClock, start: Started, error: ResolveError) -> None:
+async def test_a_failure_goes_on_at_once_with_the_next(autojump_clock: MockClock, start: Start, error: ResolveError) -> None:
     group = await start(Fake("first", error), Fake("second", GOOD))
     before = trio.current_time()
     assert await group.resolve(query("www.example.")) is GOOD
@@ -126,17 +60,17 @@ async def test_a_failure_goes_on_at_once_with_the_next(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize("rcode", [1, 2, 4, 5])
-async def test_an_rcode_that_is_no_answer_goes_on_with_the_next(autojump_clock: MockClock, start: Started, rcode: int) -> None:
+async def test_an_rcode_that_is_no_answer_goes_on_with_the_next(autojump_clock: MockClock, start: Start, rcode: int) -> None:
     group = await start(Fake("first", answer(rcode=rcode)), Fake("second", GOOD))
     assert await group.resolve(query("www.example.")) is GOOD
 
 
-async def test_nxdomain_is_an_answer(autojump_clock: MockClock, start: Started) -> None:
+async def test_nxdomain_is_an_answer(autojump_clock: MockClock, start: Start) -> None:
     no = answer(rcode=3)
     assert await (await start(Fake("first", no), Fake("second", GOOD))).resolve(query("www.example.")) is no
 
 
-async def test_a_connection_that_was_just_closed_costs_a_retry(autojump_clock: MockClock, start: Started) -> None:
+async def test_a_connection_that_was_just_closed_costs_a_retry(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", Disconnected("closed the connection"), GOOD), Fake("second", OTHER)
     group = await start(first, second)
     first.manners[:] = [Disconnected("closed the connection"), GOOD]
@@ -145,14 +79,14 @@ async def test_a_connection_that_was_just_closed_costs_a_retry(autojump_clock: M
     assert repr(group) == "<Group: first up, second up>"
 
 
-async def test_twice_closed_is_enough(autojump_clock: MockClock, start: Started) -> None:
+async def test_twice_closed_is_enough(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", Disconnected("closed the connection")), Fake("second", GOOD)
     group = await start(first, second)
     assert await group.resolve(query("www.example.")) is GOOD
     assert len(first.asked) == 2
 
 
-async def test_a_late_one_starts_the_next_and_may_still_win(autojump_clock: MockClock, start: Started) -> None:
+async def test_a_late_one_starts_the_next_and_may_still_win(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", (0.6, GOOD)), Fake("second", (0.4, OTHER))
     group = await start(first, second, try_timeout=0.3)
     before = trio.current_time()
@@ -161,7 +95,7 @@ async def test_a_late_one_starts_the_next_and_may_still_win(autojump_clock: Mock
     assert second.dropped == 1
 
 
-async def test_the_next_may_win_and_the_late_one_is_dropped(autojump_clock: MockClock, start: Started) -> None:
+async def test_the_next_may_win_and_the_late_one_is_dropped(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", (3.0, GOOD)), Fake("second", (0.2, OTHER))
     group = await start(first, second, try_timeout=0.3)
     before = trio.current_time()
@@ -170,7 +104,7 @@ async def test_the_next_may_win_and_the_late_one_is_dropped(autojump_clock: Mock
     assert first.dropped == 1
 
 
-async def test_a_lone_late_upstream_is_asked_once_more(autojump_clock: MockClock, start: Started) -> None:
+async def test_a_lone_late_upstream_is_asked_once_more(autojump_clock: MockClock, start: Start) -> None:
     only = Fake("only", GOOD)
     group = await start(only, try_timeout=1.5)
     only.manners[:] = [SILENCE, GOOD]
@@ -178,7 +112,7 @@ async def test_a_lone_late_upstream_is_asked_once_more(autojump_clock: MockClock
     assert len(only.asked) == 2
 
 
-async def test_all_fail_within_the_deadline_and_the_error_names_each(autojump_clock: MockClock, start: Started) -> None:
+async def test_all_fail_within_the_deadline_and_the_error_names_each(autojump_clock: MockClock, start: Start) -> None:
     group = await start(
         Fake("first", SILENCE), Fake("second", NoReachableUpstream("connection refused")), Fake("third", SILENCE)
     )
@@ -190,14 +124,14 @@ async def test_all_fail_within_the_deadline_and_the_error_names_each(autojump_cl
     assert error.code == 22
 
 
-async def test_garbage_from_all_is_a_network_error(autojump_clock: MockClock, start: Started) -> None:
+async def test_garbage_from_all_is_a_network_error(autojump_clock: MockClock, start: Start) -> None:
     error = await failure(await start(Fake("first", UpstreamFailed("garbage")), Fake("second", SILENCE)))
     assert type(error) is UpstreamFailed
     assert str(error) == "first: garbage; second: no answer in time"
     assert error.code == 23
 
 
-async def test_servfail_from_all_tells_their_extended_errors(autojump_clock: MockClock, start: Started) -> None:
+async def test_servfail_from_all_tells_their_extended_errors(autojump_clock: MockClock, start: Start) -> None:
     said = answer(rcode=2, ede=(Ede(22, "no reachable authority"), Ede(9)))
     group = await start(Fake("first", said), Fake("second", answer(rcode=5)))
     error = await failure(group)
@@ -205,7 +139,7 @@ async def test_servfail_from_all_tells_their_extended_errors(autojump_clock: Moc
     assert str(error) == "SERVFAIL from first (EDE 22: no reachable authority) (EDE 9); REFUSED from second"
 
 
-async def test_no_upstream_is_asked_more_than_twice(autojump_clock: MockClock, start: Started) -> None:
+async def test_no_upstream_is_asked_more_than_twice(autojump_clock: MockClock, start: Start) -> None:
     fakes = Fake("first", UpstreamFailed("garbage")), Fake("second", Disconnected("closed")), Fake("third", answer(rcode=2))
     await failure(await start(*fakes))
     assert [len(fake.asked) for fake in fakes] == [2, 2, 1]
@@ -215,7 +149,7 @@ async def test_before_it_runs(autojump_clock: MockClock) -> None:
     assert type(await failure(Group((Fake("first", NotReady("not running")),), Forwarding()))) is NotReady
 
 
-async def test_those_to_avoid_are_asked_last(autojump_clock: MockClock, start: Started) -> None:
+async def test_those_to_avoid_are_asked_last(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", GOOD), Fake("second", OTHER)
     group = await start(first, second)
     assert await group.resolve(query("www.example.", avoid=("first",))) is OTHER
@@ -223,7 +157,7 @@ async def test_those_to_avoid_are_asked_last(autojump_clock: MockClock, start: S
     assert await group.resolve(query("www.example.", avoid=("first",))) is GOOD
 
 
-async def test_a_dead_upstream_is_left_and_comes_back_by_itself(autojump_clock: MockClock, start: Started) -> None:
+async def test_a_dead_upstream_is_left_and_comes_back_by_itself(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", NoReachableUpstream("connection refused")), Fake("second", GOOD)
     group = await start(first, second)
     assert repr(group) == "<Group: first down (connection refused), second up>"
@@ -235,7 +169,7 @@ async def test_a_dead_upstream_is_left_and_comes_back_by_itself(autojump_clock: 
     assert await group.resolve(query("www.example.")) is OTHER
 
 
-async def test_probes_become_rarer_and_end_with_an_answer(autojump_clock: MockClock, start: Started) -> None:
+async def test_probes_become_rarer_and_end_with_an_answer(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", NoReachableUpstream("connection refused")), Fake("second", GOOD)
     await start(first, second)
     await trio.sleep(1000)
@@ -247,7 +181,7 @@ async def test_probes_become_rarer_and_end_with_an_answer(autojump_clock: MockCl
     assert first.probes == probes
 
 
-async def test_two_timeouts_in_a_row_are_needed(autojump_clock: MockClock, start: Started) -> None:
+async def test_two_timeouts_in_a_row_are_needed(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", GOOD), Fake("second", OTHER)
     group = await start(first, second)
     first.manners = [SILENCE]
@@ -257,7 +191,7 @@ async def test_two_timeouts_in_a_row_are_needed(autojump_clock: MockClock, start
     assert "first down (no answer in time)" in repr(group)
 
 
-async def test_one_slow_question_says_nothing_of_the_upstream(autojump_clock: MockClock, start: Started) -> None:
+async def test_one_slow_question_says_nothing_of_the_upstream(autojump_clock: MockClock, start: Start) -> None:
     """Others were answered meanwhile."""
     first = Fake("first", GOOD)
     group = await start(first, Fake("second", OTHER))
@@ -271,7 +205,7 @@ async def test_one_slow_question_says_nothing_of_the_upstream(autojump_clock: Mo
 
 
 async def test_it_says_once_that_nothing_works_and_once_that_it_does_again(
-    autojump_clock: MockClock, start: Started, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     first, second = Fake("first", NoReachableUpstream("network is unreachable")), Fake("second", SILENCE)
@@ -289,7 +223,7 @@ async def test_it_says_once_that_nothing_works_and_once_that_it_does_again(
     assert [record.getMessage() for record in caplog.records] == ["upstreams can be reached again: first answers"]
 
 
-async def test_while_all_are_down_questions_are_tried_all_the_same(autojump_clock: MockClock, start: Started) -> None:
+async def test_while_all_are_down_questions_are_tried_all_the_same(autojump_clock: MockClock, start: Start) -> None:
     first = Fake("first", NoReachableUpstream("connection refused"))
     group = await start(first)
     await failure(group)
@@ -297,7 +231,7 @@ async def test_while_all_are_down_questions_are_tried_all_the_same(autojump_cloc
     assert await group.resolve(query("www.example.")) is GOOD
 
 
-async def test_a_cancelled_caller_drops_what_is_under_way(autojump_clock: MockClock, start: Started) -> None:
+async def test_a_cancelled_caller_drops_what_is_under_way(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", SILENCE), Fake("second", SILENCE)
     group = await start(first, second)
     first.dropped = second.dropped = 0
