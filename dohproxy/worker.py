@@ -15,11 +15,14 @@ from dohproxy.build import Service
 from dohproxy.config.settings import Settings
 from dohproxy.errors import DohproxyError
 from dohproxy.front import Observer
+from dohproxy.listen.credentials import credentials
+from dohproxy.listen.encrypted import Under
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.privileges import become
 from dohproxy.listen.sockets import Sockets, open_sockets
 from dohproxy.listen.systemd import passed_sockets
 from dohproxy.listen.tcp import ConnectionTable, TcpListener
+from dohproxy.listen.tls import TlsServer
 from dohproxy.listen.udp import UdpListener
 from dohproxy.master import OK, Master, ServiceManager, guarded, obey, tell_kept
 from dohproxy.telemetry import logs
@@ -88,6 +91,8 @@ class Worker:
             settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence, keeps=keeps
         )
         counters.recalled = self._service.front.recall.secured
+        shown = credentials(settings.tls)
+        self._dot = TlsServer(shown, ("dot",))
         self._intake = Intake(self._service.front, settings.listen, counters, settings.access.limits)
         self._listeners = self._make_listeners()
 
@@ -113,8 +118,10 @@ class Worker:
     def _make_listeners(self) -> list[UdpListener | TcpListener]:
         intake = self._intake
         table = ConnectionTable(self._settings.listen, self._counters)
-        udp = [UdpListener(sock, intake) for sock in self._sockets.udp]
-        return udp + [TcpListener(sock, intake, table) for sock in self._sockets.tcp]
+        listeners: list[UdpListener | TcpListener] = [UdpListener(sock, intake) for sock in self._sockets.udp]
+        listeners += [TcpListener(sock, intake, table) for sock in self._sockets.tcp]
+        listeners += [TcpListener(sock, intake, table, Under(self._dot)) for sock in self._sockets.dot]
+        return listeners
 
     async def _listen(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -1,21 +1,21 @@
-"""Where queries come in: UDP and TCP."""
+"""Where queries come in: in clear by UDP and TCP, encrypted by TLS, HTTPS and QUIC."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from dohproxy.core.pure import Recall
-from dohproxy.model import Transport
+from dohproxy.model import Peer, Transport
 
 
 class Front(Protocol):
-    """Who answers. `host` is the client's IP address as text."""
+    """Who answers."""
 
     @property
     def recall(self) -> Recall:
         """Knows the finished replies that are at hand."""
         ...
 
-    async def answer(self, wire: bytes, host: str, transport: Transport) -> bytes:
+    async def answer(self, wire: bytes, peer: Peer, transport: Transport) -> bytes:
         """The reply; b"" where silence is the answer. Raises nothing but cancellation."""
         ...

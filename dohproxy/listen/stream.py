@@ -1,4 +1,4 @@
-"""DNS over one stream (RFC 7766): a reader task, a writer task, and a task for each query that is under way."""
+"""DNS over one stream (RFC 7766, RFC 7858): a reader task, a writer task, and a task for each query that is under way."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import trio
 
 from dohproxy.errors import MalformedMessage
 from dohproxy.listen.intake import Intake, Room
-from dohproxy.model import Transport
+from dohproxy.model import Attested, Peer, Transport
 from dohproxy.wire.framing import Unframer, frame
+from dohproxy.wire.padding import padded, wants_padding
 
 HEADER = 12
 """Octets (RFC 1035 4.1.1)."""
@@ -28,12 +29,14 @@ class StreamConnection:
     is told to. `stop` and `close` may be called at any time.
     """
 
-    def __init__(self, stream: trio.abc.Stream, host: str, transport: Transport, intake: Intake) -> None:
-        self.host = host
+    def __init__(self, stream: trio.abc.Stream, peer: Peer, transport: Transport, intake: Intake) -> None:
+        self.host = peer.address if isinstance(peer, Attested) else peer
+        self._peer = peer
         self.idle_since = trio.current_time()
         """When the last answer left; math.inf while queries are under way."""
         self._stream = stream
         self._transport = transport
+        self._encrypted = transport is not Transport.TCP
         self._front = intake.front
         self._intake = intake
         self._counters = intake.counters
@@ -99,15 +102,15 @@ class StreamConnection:
         """Start a query once there is room for it, in this connection and in all."""
         if len(wire) < HEADER:
             raise MalformedMessage(f"a message of {len(wire)} octets")
-        self._counters.tcp_queries += 1
+        self._count()
         self._open += 1
         self.idle_since = self._reading.deadline = math.inf
         try:
             while self._open > self._pipeline:
                 await self._room.park()
-            if reply := self._front.recall(wire, self.host, self._transport):
+            if reply := self._front.recall(wire, self._peer, self._transport):
                 self._counters.hits += 1
-                self._put(reply)
+                self._put(wire, reply)
                 return
             room = self._intake.room(self.host)
             await room.wait()
@@ -126,14 +129,22 @@ class StreamConnection:
     async def _answer(self, wire: bytes, room: Room) -> None:
         self._counters.misses += 1
         try:
-            reply = await self._front.answer(wire, self.host, self._transport)
+            reply = await self._front.answer(wire, self._peer, self._transport)
         finally:
             room.leave()
-        self._put(reply)
+        self._put(wire, reply)
 
-    def _put(self, reply: bytes) -> None:
+    def _count(self) -> None:
+        if self._encrypted:
+            self._counters.dot_queries += 1
+        else:
+            self._counters.tcp_queries += 1
+
+    def _put(self, wire: bytes, reply: bytes) -> None:
         """Have the writer send a reply; there is nothing to send where silence is the answer."""
         if reply:
+            if self._encrypted and wants_padding(wire):
+                reply = padded(reply)
             self._counters.rcodes[reply[3] & 15] += 1
             self._outgoing.append(frame(reply))
         else:

@@ -1,14 +1,19 @@
-"""Plain DNS over TCP (RFC 7766): accept connections within the limits, and serve each until it ends."""
+"""Connections over TCP, whatever is spoken on them: accepted within the limits, and served until they end (RFC 7766)."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Protocol
 
 import trio
 
 from dohproxy.config.settings import Listen
+from dohproxy.errors import DohproxyError, MalformedMessage
+from dohproxy.listen import proxy_protocol
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.stream import StreamConnection
 from dohproxy.model import Transport
@@ -19,6 +24,45 @@ log = logging.getLogger(__name__)
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE = 0.1
 """Seconds without accepting after the system ran out of something."""
+OPENING = 5.0
+"""Seconds that a client, or its load balancer, has for what comes before the first message."""
+
+
+class Served(Protocol):
+    """A connection that is being served."""
+
+    host: str
+
+    @property
+    def idle(self) -> bool:
+        """Whether no query is under way."""
+        ...
+
+    @property
+    def idle_since(self) -> float:
+        """When the last answer left; math.inf while queries are under way."""
+        ...
+
+    async def run(self) -> None:
+        """Serve it to its end, and close it."""
+        ...
+
+    def stop(self) -> None:
+        """Take no more queries; the answers to those under way still leave."""
+        ...
+
+    def close(self) -> None:
+        """End at once."""
+        ...
+
+
+Speak = Callable[[trio.SocketStream, str, Intake], Served]
+"""Makes the connection of a stream and its client's address; raises DohproxyError where that is not possible now."""
+
+
+def speak_dns(stream: trio.SocketStream, host: str, intake: Intake) -> Served:
+    """DNS as it is."""
+    return StreamConnection(stream, host, Transport.TCP, intake)
 
 
 class ConnectionTable:
@@ -32,9 +76,9 @@ class ConnectionTable:
         self._limit = limits.tcp_connections
         self._limit_per_client = limits.tcp_connections_per_client
         self._counters = counters
-        self._open: dict[str, set[StreamConnection]] = {}
+        self._open: dict[str, set[Served]] = {}
 
-    def admit(self, newcomer: StreamConnection) -> bool:
+    def admit(self, newcomer: Served) -> bool:
         """Enter a connection, if there is room or room can be made."""
         own = self._open.get(newcomer.host, set())
         if not (self._has_room(own, self._limit_per_client) and self._has_room(self.all(), self._limit)):
@@ -44,7 +88,7 @@ class ConnectionTable:
         self._counters.tcp_open += 1
         return True
 
-    def _has_room(self, connections: set[StreamConnection], limit: int) -> bool:
+    def _has_room(self, connections: set[Served], limit: int) -> bool:
         if len(connections) < limit:
             return True
         oldest = min(connections, key=lambda connection: connection.idle_since, default=None)
@@ -55,7 +99,7 @@ class ConnectionTable:
         oldest.close()
         return True
 
-    def remove(self, connection: StreamConnection) -> None:
+    def remove(self, connection: Served) -> None:
         """Forget a connection; nothing happens if it was forgotten before."""
         own = self._open.get(connection.host, set())
         if connection in own:
@@ -64,19 +108,19 @@ class ConnectionTable:
         if not own:
             self._open.pop(connection.host, None)
 
-    def all(self) -> set[StreamConnection]:
+    def all(self) -> set[Served]:
         """Every open connection."""
         return set().union(*self._open.values())
 
 
 class TcpListener:
-    """One listening socket and the connections that came through it."""
+    """One listening socket and the connections that came through it, on which `speak` has us speak."""
 
-    def __init__(self, sock: socket.socket, intake: Intake, table: ConnectionTable) -> None:
-        self._socket = sock
+    def __init__(self, sock: socket.socket, intake: Intake, table: ConnectionTable, speak: Speak = speak_dns) -> None:
+        self._socket, self._speak = sock, speak
         self._intake = intake
         self._table = table
-        self._own: set[StreamConnection] = set()
+        self._own: set[Served] = set()
         self._accepting = trio.CancelScope()
 
     async def run(self) -> None:
@@ -111,7 +155,13 @@ class TcpListener:
         connections.start_soon(self._serve, stream, host)
 
     async def _serve(self, stream: trio.SocketStream, host: str) -> None:
-        connection = StreamConnection(stream, host, Transport.TCP, self._intake)
+        try:
+            connection = self._speak(stream, await self._client(stream, host), self._intake)
+        except (DohproxyError, trio.BrokenResourceError, trio.TooSlowError) as error:
+            log.debug("a connection of %s was not taken: %s", host, error)
+            self._intake.counters.tcp_broken += 1
+            await trio.aclose_forcefully(stream)
+            return
         if not self._table.admit(connection):
             await trio.aclose_forcefully(stream)
             return
@@ -123,3 +173,13 @@ class TcpListener:
         finally:
             self._own.discard(connection)
             self._table.remove(connection)
+
+    async def _client(self, stream: trio.SocketStream, host: str) -> str:
+        """The client's address: the balancer's word for it, where one is between us."""
+        networks = self._intake.limits.proxy_protocol
+        if not networks or not any(ip_address(host) in network for network in networks):
+            return host
+        if self._accepting.cancel_called:
+            raise MalformedMessage("no more connections are taken")
+        with trio.fail_after(OPENING):
+            return await proxy_protocol.receive(stream, host)

@@ -21,7 +21,11 @@ class Counters(msgspec.Struct, eq=False):
     udp_queries: int = 0
     """Datagrams received, whatever they were."""
     tcp_queries: int = 0
-    """Messages received over TCP."""
+    """Messages received over TCP, in clear."""
+    dot_queries: int = 0
+    """Messages received over TLS."""
+    doh_queries: int = 0
+    """Requests received over HTTPS, by HTTP/2 and HTTP/1.1."""
     hits: int = 0
     """Answered at once with a finished reply."""
     misses: int = 0
@@ -46,6 +50,12 @@ class Counters(msgspec.Struct, eq=False):
     """Connections closed at once, over the limits."""
     tcp_broken: int = 0
     """Connections ended over bad framing, half a message, or a client that does not read."""
+    tls_handshakes: int = 0
+    """Connections over TLS on which hands were shaken."""
+    tls_resumed: int = 0
+    """Those of them that resumed a session."""
+    tls_failed: int = 0
+    """Handshakes that failed, or took too long."""
     doq_queries: int = 0
     """Messages received over QUIC."""
     doh3_queries: int = 0
