@@ -19,7 +19,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from dohproxy.core.mmsg import Batch
 from dohproxy.core.pktinfo import wants_packet_info
-from dohproxy.errors import MalformedMessage
+from dohproxy.errors import DohproxyError, MalformedMessage
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.quic_connection import Path, QuicConnection, Session
 from dohproxy.listen.quic_table import QuicTable
@@ -48,13 +48,13 @@ class QuicListener:
         transport: Transport,
         alpn: str,
         speak: Callable[[QuicConnection], Session],
-        reset_key: bytes = b"",
+        reset_key: bytes,
     ) -> None:
         self._socket, self._batch = sock, Batch(sock, wants_packet_info(sock))
         self._intake, self._table, self._reception = intake, table, reception
         self._counters = intake.counters
         self._transport, self._alpn, self._speak = transport, alpn, speak
-        self._reset_key = reset_key or os.urandom(32)
+        self._reset_key = reset_key
         self._versions = QuicConfiguration(is_client=False).supported_versions
         self._tokens = QuicRetryTokenHandler()
         self._connections: dict[bytes, QuicConnection] = {}
@@ -169,13 +169,22 @@ class QuicListener:
             self._retry(header, path, now)
             return
         if not self._table.has_room(path[0][0]):
-            self._counters.quic_refused += 1
-            self._send(packets.refusal(header, QuicErrorCode.CONNECTION_REFUSED), path)
+            self._refuse(header, path)
             return
         try:
-            self._begin(datagram, header.destination, original, retried, path, now)
+            configuration = self._configuration()
+        except DohproxyError as error:
+            log.warning("a QUIC connection is refused: %s", error)
+            self._refuse(header, path)
+            return
+        try:
+            self._begin(configuration, datagram, header.destination, original, retried, path, now)
         except Exception:  # whatever a stranger's packet finds in us or below us, the others go on, and we say so
             log.exception("a QUIC connection could not begin by a defect of the program")
+
+    def _refuse(self, header: packets.Header, path: Path) -> None:
+        self._counters.quic_refused += 1
+        self._send(packets.refusal(header, QuicErrorCode.CONNECTION_REFUSED), path)
 
     def _retry(self, header: packets.Header, path: Path, now: float) -> None:
         self._counters.quic_retried += 1
@@ -189,11 +198,18 @@ class QuicListener:
         self._send(packets.retry(header, source, token), path)
 
     def _begin(
-        self, datagram: bytes, destination: bytes, original: bytes, retried: bytes | None, path: Path, now: float
+        self,
+        configuration: QuicConfiguration,
+        datagram: bytes,
+        destination: bytes,
+        original: bytes,
+        retried: bytes | None,
+        path: Path,
+        now: float,
     ) -> None:
         assert self._nursery is not None
         quic = ServerConnection(
-            self._configuration(),
+            configuration,
             self._reception,
             original=original,
             retried=retried,

@@ -9,6 +9,7 @@ import trio
 
 from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Attested, Peer, Transport
+from dohproxy.wire.padding import padded, wants_padding
 
 Put = Callable[[int, bytes], None]
 """Takes the answer to what was asked on a stream; b"" where silence is the answer."""
@@ -36,7 +37,7 @@ class StreamQueries:
         """Answer at once if the reply is at hand; otherwise as soon as there is one."""
         if reply := self._front.recall(wire, self.peer, self._transport):
             self._counters.hits += 1
-            self._put(stream, reply, put)
+            self._put(stream, wire, reply, put)
             return
         room = self._room()
         if self._waiting or not room.enter():
@@ -98,11 +99,11 @@ class StreamQueries:
             room.leave()
         if self._under_way.get(stream) is scope:
             del self._under_way[stream]
-            self._put(stream, reply, put)
+            self._put(stream, wire, reply, put)
 
-    def _put(self, stream: int, reply: bytes, put: Put) -> None:
+    def _put(self, stream: int, wire: bytes, reply: bytes, put: Put) -> None:
         if reply:
             self._counters.rcodes[reply[3] & 15] += 1
-        put(stream, reply)
+        put(stream, padded(reply) if reply and wants_padding(wire) else reply)
         if not self:
             self._settled()

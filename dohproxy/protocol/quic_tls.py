@@ -9,7 +9,7 @@ listeners fail if any of them ceases to be what it is.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Protocol
@@ -20,26 +20,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from msgspec import Struct
 
+from dohproxy.errors import DohproxyError
+
 LIFETIME = timedelta(hours=2)
 """How long a session may be resumed."""
 TICKETS = 2048
 """Sessions kept at most; the oldest go."""
 
 
-class Refused(tls.Alert):  # type: ignore[misc, unused-ignore]
+class Refused(tls.Alert):
     """A handshake ends with this alert (RFC 8446 6.2), and why."""
 
     def __init__(self, alert: int, reason: str) -> None:
         super().__init__(reason)
         self.description = tls.AlertDescription(alert)
-
-
-class Bundle(Protocol):
-    """The authorities that clients are verified by, as they are at one time."""
-
-    def identify(self, chain: Sequence[bytes]) -> str:
-        """Who showed this chain (DER, the client's own certificate first). Raises Refused."""
-        ...
 
 
 class Shown(Struct, frozen=True):
@@ -77,16 +71,16 @@ def choose(certificates: Sequence[Shown], name: str | None) -> Shown:
 
 
 class Kept(Struct, frozen=True):
-    """A session that may be resumed once, and all that it stands for."""
+    """A session that may be resumed once, and all that it stands for: the name, the client's chain, and who vouched for it."""
 
     session: tls.SessionTicket
     server_name: str | None
-    identity: str
-    bundle: Bundle | None
+    chain: tuple[bytes, ...]
+    bundle: object | None
 
 
 class Tickets:
-    """Sessions to resume. A ticket counts once (RFC 8446 C.4), under the name and the authorities that it was made under."""
+    """Sessions to resume. A ticket counts once (RFC 8446 C.4)."""
 
     def __init__(self, limit: int = TICKETS) -> None:
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
@@ -102,35 +96,37 @@ class Tickets:
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
 
-    def take(self, ticket: bytes, server_name: str | None, bundle: Bundle | None) -> Kept | None:
+    def take(self, ticket: bytes) -> Kept | None:
         """The session of this ticket, if it still counts."""
         kept = self._kept.pop(ticket, None)
-        if kept is None or not kept.session.is_valid or kept.server_name != server_name or kept.bundle is not bundle:
-            return None
-        return kept
+        return kept if kept is not None and kept.session.is_valid else None
+
+    def clear(self) -> None:
+        """Resume nothing of what was."""
+        self._kept.clear()
 
 
-class Reception:
-    """What all handshakes of a listener go by. `auth` is none | request | require; otherwise than for none, `bundle` judges."""
+class Reception(Protocol):
+    """What all handshakes of a listener go by."""
 
-    def __init__(
-        self,
-        certificates: Callable[[], Sequence[Shown]],
-        auth: str = "none",
-        bundle: Callable[[], Bundle] | None = None,
-    ) -> None:
-        self.certificates = certificates
-        self.asks, self.requires = auth != "none", auth == "require"
-        self._bundle = bundle
-        self.tickets = Tickets()
+    tickets: Tickets
 
-    def bundle(self) -> Bundle | None:
-        """The authorities of this moment; None where nobody is asked for a certificate."""
-        if not self.asks:
-            return None
-        if self._bundle is None:
-            raise Refused(tls.AlertDescription.internal_error, "there are no authorities to verify clients by")
-        return self._bundle()
+    @property
+    def requires(self) -> bool:
+        """Whether a client without a certificate is refused."""
+        ...
+
+    def certificates(self) -> Sequence[Shown]:
+        """What can be shown now, never nothing. Raises DohproxyError."""
+        ...
+
+    def bundle(self) -> object | None:
+        """Who may vouch for clients now, the same object while nothing changed; None if they are not asked for certificates."""
+        ...
+
+    def identify(self, bundle: object, chain: Sequence[bytes]) -> str:
+        """Who showed this chain (DER, the client's own first). Raises Refused."""
+        ...
 
 
 class Handshake:
@@ -144,7 +140,8 @@ class Handshake:
         self.identity = ""
         self.done = False
         self._context, self._reception = context, reception
-        self._bundle: Bundle | None = None
+        self._bundle: object | None = None
+        self._chain: tuple[bytes, ...] = ()
         self._server_name: str | None = None
         self._hello = b""
         self._resumed: Kept | None = None
@@ -154,7 +151,6 @@ class Handshake:
         context.handle_message = self._receive  # type: ignore[method-assign]
         context.new_session_ticket_cb = self._hold
         context._max_early_data = None
-        context._request_client_certificate = reception.asks
 
     def _receive(self, input_data: bytes, output_buf: dict[tls.Epoch, Buffer]) -> None:
         """What the connection takes for `handle_message`."""
@@ -169,6 +165,9 @@ class Handshake:
         except tls.Alert as alert:
             self._refused = alert
             raise
+        except DohproxyError as error:
+            self._refused = Refused(tls.AlertDescription.internal_error, str(error))
+            raise self._refused from error
 
     def _look_at_hello(self, data: bytes) -> None:
         """Once the ClientHello is complete: show what it asks for, and look for its session."""
@@ -186,38 +185,44 @@ class Handshake:
         context = self._context
         context.certificate, *context.certificate_chain = certificate.chain
         context.certificate_private_key = certificate.key
+        context._request_client_certificate = self._bundle is not None
         if not hello.early_data:  # it is not taken: the client asks again once the handshake is done (RFC 8446 4.2.10)
             context.get_session_ticket_cb = self._find
 
     def _find(self, ticket: bytes) -> tls.SessionTicket | None:
-        """The session of a ticket; a client that resumes is not asked for its certificate again."""
-        self._resumed = self._reception.tickets.take(ticket, self._server_name, self._bundle)
-        if self._resumed is None:
+        """The session of a ticket, under the same name and authorities; who resumes is not asked for a certificate again."""
+        kept = self._reception.tickets.take(ticket)
+        if kept is None or kept.server_name != self._server_name or kept.bundle is not self._bundle:
             return None
+        try:
+            self.identity = self._name(kept.chain)
+        except Refused:  # it does not count any more, for its dates: let the client show another
+            return None
+        self._resumed, self._chain = kept, kept.chain
         self._context._request_client_certificate = False
-        return self._resumed.session
+        return kept.session
 
     def _hold(self, session: tls.SessionTicket) -> None:
         """Keep a new session back until its client is judged."""
         self._fresh = session
 
     def _judge(self) -> None:
-        self.identity = self._identify()
+        if self._resumed is None:
+            self.identity = self._identify()
+        elif not self._context.session_resumed:
+            raise Refused(tls.AlertDescription.handshake_failure, "the session cannot be resumed")
         self.done = True
         if self._fresh is not None:
-            self._reception.tickets.put(Kept(self._fresh, self._server_name, self.identity, self._bundle))
+            self._reception.tickets.put(Kept(self._fresh, self._server_name, self._chain, self._bundle))
 
     def _identify(self) -> str:
-        context = self._context
-        if self._resumed is not None:
-            if not context.session_resumed:
-                raise Refused(tls.AlertDescription.handshake_failure, "the session cannot be resumed")
-            return self._resumed.identity
-        if self._bundle is None:
-            return ""
-        if context._peer_certificate is None:
-            if self._reception.requires:
-                raise Refused(tls.AlertDescription.certificate_required, "a client certificate is required")
-            return ""
-        chain = [context._peer_certificate, *context._peer_certificate_chain]
-        return self._bundle.identify([one.public_bytes(Encoding.DER) for one in chain])
+        leaf, others = self._context._peer_certificate, self._context._peer_certificate_chain
+        if self._bundle is not None and leaf is not None:
+            self._chain = tuple(one.public_bytes(Encoding.DER) for one in (leaf, *others))
+        elif self._reception.requires:
+            raise Refused(tls.AlertDescription.certificate_required, "a client certificate is required")
+        return self._name(self._chain)
+
+    def _name(self, chain: tuple[bytes, ...]) -> str:
+        """Who showed this chain; "" for who showed none."""
+        return self._reception.identify(self._bundle, chain) if self._bundle is not None and chain else ""

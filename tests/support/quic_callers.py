@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from collections import defaultdict
-from contextlib import contextmanager
 
 import trio
 from aioquic.quic import events
@@ -124,14 +122,7 @@ class QuicCaller:
         return reply and reply[2:]
 
 
-@contextmanager
-def caller(*args, **fields):
-    one = QuicCaller(*args, **fields)
-    try:
-        yield one
-    finally:
-        one.close()
-
-
-def readable(sock):
-    return bool(select.select([sock], [], [], 0)[0])
+async def settled(condition):
+    with trio.fail_after(5):
+        while not condition():
+            await trio.lowlevel.checkpoint()
