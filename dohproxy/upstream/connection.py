@@ -24,7 +24,7 @@ from dohproxy.protocol.session import Received, Session, StreamSession
 from dohproxy.upstream.answers import answer_from
 from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
-from dohproxy.upstream.tls import Layer
+from dohproxy.upstream.tls import Layer, Unwelcome
 
 _READ = 65536
 
@@ -410,6 +410,8 @@ class StreamConnection(Connection):
         return not is_local(self._socket)
 
     def _broken(self, error: OSError) -> ResolveError:
+        if isinstance(error, Unwelcome):
+            return NoReachableUpstream(str(error))
         if self._layer.established:
             return Disconnected(_words(error))
         return NoReachableUpstream(_words(error) + ("" if isinstance(error, ssl.SSLError) else " in the TLS handshake"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from dohproxy.config import settings
+from dohproxy.identity.followed import Complain, nobody
+from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import Transport
 from dohproxy.protocol.doh import DohSession
 from dohproxy.upstream.pool import StreamPool
@@ -14,11 +16,19 @@ _HTTPS = 443
 
 
 class Doh(StreamPool):
-    """An upstream of scheme `https`. Raises BadAuthorities for an unusable `ca_file`."""
+    """An upstream of scheme `https`. Raises BadAuthorities for an unusable `ca_file`; shows `own`, if any, to its server."""
 
     transport = Transport.DOH
 
-    def __init__(self, upstream: settings.Upstream, forwarding: settings.Forwarding, *, checking_disabled: bool = True) -> None:
+    def __init__(
+        self,
+        upstream: settings.Upstream,
+        forwarding: settings.Forwarding,
+        *,
+        checking_disabled: bool = True,
+        own: OwnCertificate | None = None,
+        complain: Complain = nobody,
+    ) -> None:
         super().__init__(upstream, forwarding)
         self._new_session = partial(
             DohSession,
@@ -28,14 +38,7 @@ class Doh(StreamPool):
             pipeline=forwarding.pipeline,
             checking_disabled=checking_disabled,
         )
-        self._tls = TlsClient(
-            upstream.tls_name or upstream.host,
-            "h2",
-            ca_file=upstream.ca_file,
-            allow_tls12=upstream.allow_tls12,
-            any_date=upstream.any_date,
-            alpn_required=True,
-        )
+        self._tls = TlsClient(upstream, forwarding, "h2", alpn_required=True, own=own, complain=complain)
 
     @property
     def resumed(self) -> int:

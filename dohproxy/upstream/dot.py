@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 
 from dohproxy.config import settings
+from dohproxy.identity.followed import Complain, nobody
+from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import Transport
 from dohproxy.protocol.dns_stream import DnsStream
 from dohproxy.upstream.pool import StreamPool
@@ -31,7 +33,7 @@ random_id: Callable[[], int] = RandomIds()
 
 
 class Dot(StreamPool):
-    """An upstream of scheme `tls`. Raises BadAuthorities for an unusable `ca_file`."""
+    """An upstream of scheme `tls`. Raises BadAuthorities for an unusable `ca_file`; shows `own`, if any, to its server."""
 
     transport = Transport.DOT
 
@@ -41,17 +43,13 @@ class Dot(StreamPool):
         forwarding: settings.Forwarding,
         *,
         checking_disabled: bool = True,
+        own: OwnCertificate | None = None,
+        complain: Complain = nobody,
         random_id: Callable[[], int] = random_id,
     ) -> None:
         super().__init__(upstream, forwarding)
         self._new_session = partial(DnsStream, random_id, pipeline=forwarding.pipeline, checking_disabled=checking_disabled)
-        self._tls = TlsClient(
-            upstream.tls_name or upstream.host,
-            "dot",
-            ca_file=upstream.ca_file,
-            allow_tls12=upstream.allow_tls12,
-            any_date=upstream.any_date,
-        )
+        self._tls = TlsClient(upstream, forwarding, "dot", own=own, complain=complain)
 
     @property
     def resumed(self) -> int:

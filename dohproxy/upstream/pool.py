@@ -6,6 +6,7 @@ import trio
 
 from dohproxy.config import settings
 from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded
+from dohproxy.identity.own import BadCertificate
 from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.session import StreamSession
 from dohproxy.upstream.connection import Connection, Exchange, Route, State, StreamConnection
@@ -60,7 +61,7 @@ class Pool:
         return answer
 
     def begin(self, query: Query) -> Exchange:
-        """Ask, on the connection that the pool chooses here and now. Raises NotReady and Overloaded."""
+        """Ask, on the connection that the pool chooses here and now. Raises NotReady, Overloaded, NoReachableUpstream."""
         return self._choose().begin(query.question)
 
     def renew(self) -> None:
@@ -95,7 +96,10 @@ class Pool:
     def _open(self) -> Connection:
         if self._nursery is None:
             raise NotReady(f"{self.name} is not running")
-        connection = self._connection()
+        try:
+            connection = self._connection()
+        except BadCertificate as error:
+            raise NoReachableUpstream(f"{self.name}: {error}") from error
         self._connections.append(connection)
         self._nursery.start_soon(self._own, connection)
         return connection

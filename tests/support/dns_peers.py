@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ class Peer:
         try:
             if self._context is not None:
                 tls = trio.SSLStream(tcp, self._context, server_side=True, https_compatible=True)
-                await tls.do_handshake()
+                await _shake_hands(tls)
                 self.reused.append(tls.session_reused)
                 stream = tls
             await manner(self, stream)
@@ -99,6 +100,16 @@ class Peer:
         finally:
             self.open -= 1
             await trio.aclose_forcefully(tcp)
+
+
+async def _shake_hands(tls: Any) -> None:
+    """Where it fails, the client is told why, which trio leaves to us."""
+    try:
+        await tls.do_handshake()
+    except trio.BrokenResourceError:
+        with suppress(trio.BrokenResourceError):
+            await tls.transport_stream.send_all(tls._outgoing.read())
+        raise
 
 
 class Certificates:

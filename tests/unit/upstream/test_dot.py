@@ -11,9 +11,9 @@ from dns_peers import QUICK, Bench, Messages, Peer, answer_all, ask, framed, rep
 from msgspec.structs import replace
 
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, Overloaded, ResolveError, UpstreamFailed
+from dohproxy.identity.authorities import BadAuthorities
 from dohproxy.model import Answer, Ede, Source, Transport
 from dohproxy.upstream.dot import Dot
-from dohproxy.upstream.tls import BadAuthorities
 from dohproxy.wire import names
 from dohproxy.wire.message import parse_message_untrusted
 
@@ -377,7 +377,7 @@ async def test_a_certificate_that_the_system_does_not_know(bench: Bench) -> None
 
 
 async def test_a_file_without_certificates_is_told_at_once(bench: Bench) -> None:
-    with pytest.raises(BadAuthorities, match=r"good\.key: no certificates to verify upstreams with"):
+    with pytest.raises(BadAuthorities, match=r"good\.key: no certificates to verify others with"):
         Dot(bench.settings(853, ca_file=bench.certificates.good[1]), QUICK)
 
 
@@ -390,7 +390,7 @@ async def test_tls_1_2_only_if_allowed(bench: Bench) -> None:
     context = bench.certificates.context(bench.certificates.good)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     peer = await bench.serve(context=context)
-    assert await refusal(bench, peer) == "closed the connection in the TLS handshake"
+    assert await refusal(bench, peer) == "TLS: tlsv1 alert protocol version"
     dot = await bench.dot(peer.port, allow_tls12=True)
     assert addresses(await dot.resolve(ask()))
 
