@@ -21,6 +21,7 @@ from msgspec import Struct
 from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import Answer, Question, Transport
 from dohproxy.protocol.session import Received, Session, StreamSession
+from dohproxy.upstream.addresses import Addresses
 from dohproxy.upstream.answers import answer_from
 from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
@@ -50,7 +51,7 @@ class Route(Struct, frozen=True):
 
     upstream: str
     transport: Transport
-    addresses: tuple[str, ...]
+    addresses: Addresses
     port: int
     connect_timeout: float
     idle_timeout: float
@@ -271,14 +272,18 @@ class Connection:
         if self.state is State.CONNECTING:
             return min(earliest, self._opened_by)
         if not self._under_way and not self._backlog:
-            return min(earliest, self._active + self.route.idle_timeout)
+            return min(earliest, self._active + self._idle_timeout)
         return earliest
 
     def _end_if_late(self, now: float) -> None:
         if self.state is State.CONNECTING and now >= self._opened_by:
             self._end(NoReachableUpstream("no connection in time"))
-        elif not self._under_way and not self._backlog and now >= self._active + self.route.idle_timeout:
+        elif not self._under_way and not self._backlog and now >= self._active + self._idle_timeout:
             self._end(Disconnected("closed as idle"))
+
+    @property
+    def _idle_timeout(self) -> float:
+        return self.route.idle_timeout
 
     # The end
 
@@ -288,7 +293,7 @@ class Connection:
             return
         if self._session.closing or self.state in (State.SUSPECT, State.RETIRING):
             self._end(Disconnected("the connection has had its time"))
-        self.expect(self._active + self.route.idle_timeout)
+        self.expect(self._active + self._idle_timeout)
 
     def give_up(self) -> None:
         """Ends it; what is under way is to be asked elsewhere."""
@@ -335,7 +340,7 @@ class StreamConnection(Connection):
 
     async def _connect(self) -> socket.socket | None:
         try:
-            self._socket = await connect(self.route.addresses, self.route.port)
+            self._socket = await connect(await self.route.addresses.known(), self.route.port)
         except OSError as error:
             self._end(NoReachableUpstream(_words(error)))
         return self._socket

@@ -9,6 +9,7 @@ from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded
 from dohproxy.identity.own import BadCertificate
 from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.session import StreamSession
+from dohproxy.upstream.addresses import Addresses, Find
 from dohproxy.upstream.connection import Connection, Exchange, Route, State, StreamConnection
 from dohproxy.upstream.tls import Layer
 
@@ -23,10 +24,11 @@ class Pool:
         self._limit = forwarding.connections
         self._connections: list[Connection] = []
         self._nursery: trio.Nursery | None = None
+        self._addresses = Addresses(upstream.addresses)
         self._route = Route(
             upstream=upstream.name,
             transport=self.transport,
-            addresses=upstream.addresses,
+            addresses=self._addresses,
             port=upstream.port,
             connect_timeout=forwarding.connect_timeout,
             idle_timeout=forwarding.idle_timeout,
@@ -36,6 +38,10 @@ class Pool:
     def __repr__(self) -> str:
         connections = "; ".join(map(repr, self._connections)) or "no connection"
         return f"<{type(self).__name__} {self.name}: {connections}>"
+
+    def found_by(self, find: Find) -> None:
+        """Whom to ask for its addresses, where they are not configured."""
+        self._addresses.found_by(find)
 
     def _connection(self) -> Connection:
         """A new one, which lives once it is run."""
