@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -13,14 +15,34 @@ STAGGER = 0.25
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
+class Closable(Protocol):
+    """What an attempt brings."""
+
+    def close(self) -> None:
+        """It is not wanted after all."""
+        ...
+
+
+_T = TypeVar("_T", bound=Closable)
+
+
 async def connect(addresses: tuple[str, ...], port: int) -> socket.socket:
     """A non-blocking socket, connected; raises OSError, the last there was, if no address takes it."""
-    race = _Race()
+
+    async def attempt(address: str) -> socket.socket:
+        return await _connect_one(address, port)
+
+    return await first(addresses, attempt)
+
+
+async def first(addresses: tuple[str, ...], attempt: Callable[[str], Awaitable[_T]]) -> _T:
+    """What the attempt at the first of the addresses to succeed brings; raises OSError, the last there was, if none does."""
+    race = _Race(attempt)
     try:
         async with trio.open_nursery() as nursery:
             for address in addresses:
                 lost = trio.Event()
-                nursery.start_soon(race.run, address, port, lost, nursery.cancel_scope)
+                nursery.start_soon(race.run, address, lost, nursery.cancel_scope)
                 with trio.move_on_after(STAGGER):
                     await lost.wait()
     except BaseException:
@@ -29,32 +51,33 @@ async def connect(addresses: tuple[str, ...], port: int) -> socket.socket:
     return race.result()
 
 
-class _Race:
+class _Race(Generic[_T]):
     """Attempts at several addresses, of which the first to succeed ends the others."""
 
-    def __init__(self) -> None:
-        self._connected: list[socket.socket] = []
+    def __init__(self, attempt: Callable[[str], Awaitable[_T]]) -> None:
+        self._attempt = attempt
+        self._winners: list[_T] = []
         self._errors: list[OSError] = []
 
-    async def run(self, address: str, port: int, lost: trio.Event, all: trio.CancelScope) -> None:
+    async def run(self, address: str, lost: trio.Event, all: trio.CancelScope) -> None:
         try:
-            self._connected.append(await _connect_one(address, port))
+            self._winners.append(await self._attempt(address))
         except OSError as error:
             self._errors.append(error)
             lost.set()
         else:
             all.cancel()
 
-    def result(self) -> socket.socket:
-        if not self._connected:
+    def result(self) -> _T:
+        if not self._winners:
             raise self._errors[-1]
-        winner = self._connected.pop(0)
+        winner = self._winners.pop(0)
         self.close()
         return winner
 
     def close(self) -> None:
-        for sock in self._connected:
-            sock.close()
+        for winner in self._winners:
+            winner.close()
 
 
 async def _connect_one(address: str, port: int) -> socket.socket:

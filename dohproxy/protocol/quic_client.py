@@ -1,0 +1,172 @@
+"""The client's end of a QUIC connection: aioquic's, with what it leaves to its user.
+
+aioquic verifies certificates without a look at their purpose, and tells neither the chain that it found nor how the limits of
+the peer stand. What is overridden or read are methods and attributes with a leading underscore: the tests of the upstreams
+fail if one of them ceases to be what it is, and a connection whose server was not verified here carries no question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from aioquic import tls
+from aioquic._buffer import Buffer
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import ConnectionTerminated, QuicEvent
+from aioquic.quic.packet import QuicErrorCode, pull_quic_transport_parameters
+from cryptography import x509
+
+from dohproxy.protocol.quic_tls import Refused
+from dohproxy.protocol.session import Received, Session
+
+MAX_DATAGRAM = 1200
+"""Octets of UDP payload: what every path must carry (RFC 9000 14), without finding out whether it carries more."""
+MAX_STREAM = 1 << 17
+"""Octets that a stream may bring before any are read: a message, and what HTTP/3 puts around it."""
+_LONG = 0x80
+_RESET_TOKEN, _SHORTEST_RESET = 16, 21
+"""Octets (RFC 9000 10.3)."""
+_LAST_STREAM = (1 << 62) - 1 - 4 * 65536
+
+Verify = Callable[[x509.Certificate, Sequence[x509.Certificate]], None]
+"""Judges the server's certificate and the others that it sent. Raises Refused."""
+
+
+class QuicSession(Session, Protocol):
+    """A session whose connection is QUIC: an exchange is a stream."""
+
+    no_error: int
+    """The application's error code of a connection that ends well."""
+    protocol_error: int
+    """And of one whose server does not keep to the protocol."""
+
+    def attach(self, quic: ClientConnection) -> None:
+        """Speak over this connection from now on; once only."""
+        ...
+
+    def handle_untrusted(self, event: QuicEvent) -> list[Received]:
+        """What an event completes. Raises MalformedMessage where nothing that follows can be trusted."""
+        ...
+
+
+class ClientConnection(QuicConnection):
+    """A connection to a server that `verify` judges, unless its session is resumed."""
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        verify: Verify,
+        *,
+        keep_ticket: Callable[[tls.SessionTicket], None],
+        keep_token: Callable[[bytes], None],
+    ) -> None:
+        super().__init__(configuration=configuration, session_ticket_handler=keep_ticket, token_handler=keep_token)
+        self._verify = verify
+        self._is_verified = False
+        self._was_reset = False
+        self._stays = False
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the server has said anything that only it, or who sees our packets, could."""
+        return bool(self._retry_count) or self.tls.state is not tls.State.CLIENT_EXPECT_SERVER_HELLO
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the server is known to be who it should be, now or when the session began that was resumed."""
+        return self._handshake_complete and (self._is_verified or self.tls.session_resumed)
+
+    @property
+    def has_early_keys(self) -> bool:
+        """Whether something can leave before the handshake is done (RFC 9001 4.6)."""
+        return bool(self._cryptos[tls.Epoch.ZERO_RTT].send.is_valid())
+
+    @property
+    def streams_left(self) -> int:
+        """How many more bidirectional streams may begin now."""
+        return self._remote_max_streams_bidi - self._local_next_stream_id_bidi // 4
+
+    @property
+    def streams_spent(self) -> bool:
+        """Whether stream numbers are near their end."""
+        return self._local_next_stream_id_bidi > _LAST_STREAM
+
+    @property
+    def end(self) -> ConnectionTerminated | None:
+        """How it ends, from either side's word on."""
+        if self._was_reset:
+            return ConnectionTerminated(QuicErrorCode.NO_ERROR, None, "the server has forgotten the connection")
+        return self._close_event
+
+    @property
+    def owed(self) -> bool:
+        """Whether the server has yet to acknowledge something."""
+        return any(space.ack_eliciting_in_flight for space in self._loss.spaces)
+
+    @property
+    def probes(self) -> int:
+        """How often in a row no acknowledgement came in time (RFC 9002 6.2)."""
+        return self._loss._pto_count
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds that an acknowledgement may take to come (RFC 9002 6.2.1)."""
+        return self._loss.get_probe_timeout()
+
+    @property
+    def idle_limit(self) -> float:
+        """Seconds after which either side may forget a silent connection (RFC 9000 10.1)."""
+        return self._idle_timeout()
+
+    @property
+    def may_migrate(self) -> bool:
+        """Whether the path may change (RFC 9000 9)."""
+        return self._handshake_confirmed and not self._stays
+
+    def migrate(self) -> None:
+        """The path is new: use a connection ID that was not seen on the old one (RFC 9000 9.5), and show us there."""
+        self.change_connection_id()
+        self.send_ping(0)
+
+    def cancel(self, stream: int, code: int) -> None:
+        """Nobody wants what this stream brings."""
+        if stream in self._streams:
+            self.stop_stream(stream, code)
+            self.reset_stream(stream, code)
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        """What came from the server."""
+        if (
+            not data[0] & _LONG
+            and len(data) >= _SHORTEST_RESET
+            and data[-_RESET_TOKEN:] == self._peer_cid.stateless_reset_token
+        ):
+            self._was_reset = True
+        super().receive_datagram(data, addr, now)
+
+    def acknowledge(self, now: float) -> None:
+        """Have what is to be acknowledged leave with the next packet, rather than in one of its own."""
+        for space in self._loss.spaces:
+            if space.ack_at is not None:
+                space.ack_at = min(space.ack_at, now)
+
+    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
+        super()._parse_transport_parameters(data, from_session_ticket)
+        self._stays = bool(pull_quic_transport_parameters(Buffer(data=data)).disable_active_migration)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        self.tls._verify_mode = 0  # ssl.CERT_NONE: what follows is stricter
+        check_signature = self.tls._client_handle_certificate_verify
+
+        def handle_certificate_verify(input_buf: Buffer) -> None:
+            check_signature(input_buf)
+            certificate = self.tls._peer_certificate
+            if certificate is None:
+                raise Refused(tls.AlertDescription.bad_certificate, "it has shown none")
+            self._verify(certificate, self.tls._peer_certificate_chain)
+            self._is_verified = True
+
+        self.tls._client_handle_certificate_verify = handle_certificate_verify  # type: ignore[method-assign]

@@ -1,0 +1,162 @@
+"""A QUIC connection on a socket of its own, and the first of several addresses that takes one (RFC 9000, RFC 8305)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from math import inf
+
+import trio
+from aioquic.quic.events import ConnectionTerminated, QuicEvent
+from aioquic.quic.packet import QuicErrorCode
+from aioquic.tls import AlertDescription
+
+from dohproxy.upstream.connect import first
+from dohproxy.upstream.quic_client import QuicClient
+
+_BATCH = 64
+"""Datagrams that are read in one turn of the event loop."""
+_READ = 65536
+_PROBE = 3
+"""IP_PMTUDISC_PROBE and its twin of IPv6: what does not fit the path is dropped, not cut up (RFC 9000 14)."""
+_WHOLE = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
+"""The options IP_MTU_DISCOVER and IPV6_MTU_DISCOVER of Linux."""
+_BUFFER = 1 << 20
+_MOVED = frozenset(
+    (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV, errno.ENXIO)
+)
+"""What the kernel says where our address, or the way from it, is no more."""
+
+
+class Path:
+    """A connection and the socket that it uses now. Raises OSError where nothing leads to the address, and BadCertificate."""
+
+    def __init__(self, client: QuicClient, address: str, port: int) -> None:
+        self._peer = (address, port)
+        self.socket = _connected(*self._peer)
+        try:
+            self.quic = client.connection(address)
+        except BaseException:
+            self.socket.close()
+            raise
+        self.spoke = -inf
+        """When the server was last heard."""
+        self.quic.connect(self._peer, trio.current_time())
+
+    @property
+    def timer(self) -> float:
+        """When `tick` is due."""
+        timer = self.quic.get_timer()
+        return inf if timer is None else timer
+
+    def receive(self) -> list[QuicEvent]:
+        """What some datagrams bring. Raises OSError where the server's host, or our own, says that nobody is there."""
+        now, quic = trio.current_time(), self.quic
+        with suppress(BlockingIOError):
+            for _ in range(_BATCH):
+                data = self.socket.recv(_READ)
+                if data:
+                    quic.receive_datagram(data, self._peer, now)
+                    self.spoke = now
+        return self._events()
+
+    def tick(self, now: float) -> list[QuicEvent]:
+        """What has come of time passing."""
+        if now >= self.timer:
+            self.quic.handle_timer(now)
+        return self._events()
+
+    def send(self) -> None:
+        """Lets go what there is to send; what the kernel has no room for is lost like anything else. Raises OSError."""
+        now, quic = trio.current_time(), self.quic
+        quic.acknowledge(now)
+        for data, peer in quic.datagrams_to_send(now):
+            if peer == self._peer:
+                with suppress(BlockingIOError):
+                    self.socket.send(data)
+
+    def move(self) -> None:
+        """Goes on from a new socket, and so from the address and port that lead to the server now. Raises OSError."""
+        moved = _connected(*self._peer)
+        trio.lowlevel.notify_closing(self.socket)
+        self.socket.close()
+        self.socket = moved
+        self.quic.migrate()
+
+    def close(self, code: int = QuicErrorCode.NO_ERROR) -> None:
+        """Says goodbye, if that was not said yet."""
+        self.quic.close(error_code=code)
+        with suppress(OSError):
+            self.send()
+        trio.lowlevel.notify_closing(self.socket)
+        self.socket.close()
+
+    def _events(self) -> list[QuicEvent]:
+        events = []
+        while (event := self.quic.next_event()) is not None:
+            events.append(event)
+        return events
+
+
+def is_lost(error: OSError) -> bool:
+    """Whether another socket may help, for the network has changed under this one."""
+    return error.errno in _MOVED
+
+
+async def meet(client: QuicClient, addresses: tuple[str, ...], port: int) -> Path:
+    """A connection to the first address that answers to the first packet; raises OSError, the last there was, if none does."""
+
+    async def attempt(address: str) -> Path:
+        return await _greeted(Path(client, address, port))
+
+    return await first(addresses, attempt)
+
+
+async def _greeted(path: Path) -> Path:
+    try:
+        path.send()
+        while not path.quic.greeted:
+            with trio.move_on_at(path.timer):
+                await trio.lowlevel.wait_readable(path.socket)
+                path.receive()
+            path.tick(trio.current_time())
+            if path.quic.end is not None:
+                raise ConnectionAbortedError(in_words(path.quic.end))
+            path.send()
+    except BaseException:
+        path.close()
+        raise
+    return path
+
+
+def in_words(end: ConnectionTerminated) -> str:
+    """Why a connection ended."""
+    if alert := alert_of(end):
+        return f"TLS: {alert}"
+    return (end.reason_phrase or f"closed with error {end.error_code:#x}").lower()
+
+
+def alert_of(end: ConnectionTerminated) -> str:
+    """The TLS alert that ended a connection (RFC 9001 4.8), in words; "" if none did."""
+    number = end.error_code - QuicErrorCode.CRYPTO_ERROR
+    if end.frame_type is None or not 0 <= number < 0x100:
+        return ""
+    with suppress(ValueError):
+        return AlertDescription(number).name.replace("_", " ")
+    return f"alert {number}"
+
+
+def _connected(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        with suppress(OSError):  # not on Linux
+            sock.setsockopt(*_WHOLE[family], _PROBE)
+        sock.connect((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,54 @@
+"""An upstream that is spoken to over QUIC."""
+
+from __future__ import annotations
+
+from dohproxy.config import settings
+from dohproxy.identity.followed import Complain
+from dohproxy.identity.own import OwnCertificate
+from dohproxy.protocol.quic_client import QuicSession
+from dohproxy.upstream.connection import State
+from dohproxy.upstream.pool import Pool
+from dohproxy.upstream.quic_client import QuicClient
+from dohproxy.upstream.quic_connection import QuicConnection
+
+
+class QuicPool(Pool):
+    """One upstream with its QUIC connections; its kinds say what is spoken. Raises BadAuthorities for an unusable `ca_file`."""
+
+    def __init__(
+        self,
+        upstream: settings.Upstream,
+        forwarding: settings.Forwarding,
+        alpn: str,
+        own: OwnCertificate | None,
+        complain: Complain,
+    ) -> None:
+        super().__init__(upstream, forwarding)
+        self._client = QuicClient(upstream, forwarding, alpn, own=own, complain=complain)
+
+    @property
+    def resumed(self) -> int:
+        """How many of its connections resumed a TLS session."""
+        return self._client.resumed
+
+    @property
+    def early(self) -> int:
+        """How many of them brought questions with their first flight."""
+        return self._client.early
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a question would leave at once."""
+        return any(connection.state is State.OPEN for connection in self._connections)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the server has answered on a connection that there is now, if only with the first packet of a handshake."""
+        return any(isinstance(connection, QuicConnection) and connection.greeted for connection in self._connections)
+
+    def _session(self) -> QuicSession:
+        """What a new connection speaks."""
+        raise NotImplementedError
+
+    def _connection(self) -> QuicConnection:
+        return QuicConnection(self._route, self._session(), self._client)
