@@ -21,9 +21,11 @@ from dohproxy.errors import NotServed, ResolveError
 from dohproxy.model import (
     Action,
     Answer,
+    Attested,
     Client,
     Ede,
     Outcome,
+    Peer,
     Query,
     Question,
     Security,
@@ -56,8 +58,8 @@ class Observer(Protocol):
 class Gate(Protocol):
     """Who may ask, and in which policy group."""
 
-    def admit(self, host: str) -> str | None:
-        """The group of the client at this address; None if it is not served."""
+    def admit(self, peer: Peer) -> str | None:
+        """The group of this client; None if it is not served."""
         ...
 
 
@@ -92,45 +94,46 @@ class Front:
 
     def __init__(self, generation: Generation, observers: Sequence[Observer], clock: Clock, tell_hits: bool = False) -> None:
         self._observers, self._now = observers, clock.now
-        self.recall = recaller(clock.now, self._tell_hit, tell_hits)
-        """The finished reply to a message, if one is at hand: see `dohproxy.core`. No await, no decision."""
+        self.recall = recaller(clock.now, self._tell_hit, tell_hits, self._tell_defect)
+        """The finished reply to a message, if one is at hand: see `dohproxy.core`. No await, no decision, no exception."""
+        self._defects: set[tuple[type[Exception], int]] = set()
         self.replace(generation)
 
     def replace(self, generation: Generation) -> None:
         """Answer by this generation from now on; queries under way end in the one that they began in."""
         self._generation = generation
         self._payload_size = generation.payload_size
-        self._groups: dict[str, tuple[str, bytes] | None] = {}
+        self._groups: dict[Peer, tuple[str, bytes] | None] = {}
         self.recall.use(self._groups, generation.replies.get, generation.payload_size)
 
     def forget(self) -> None:
         """Replay no reply that is kept now: what it was decided by does not hold any more."""
         self._generation.replies.clear()
 
-    def _group(self, host: str) -> tuple[str, bytes] | None:
+    def _group(self, peer: Peer) -> tuple[str, bytes] | None:
         """The group of this client, and the prefix of its keys; None if it is not served."""
         if len(self._groups) >= MAX_KNOWN_CLIENTS:
             self._groups.clear()
-        name = self._generation.gate.admit(host)
-        found = None if name is None else (name, name.encode() + b"\0")
-        self._groups[host] = found
+        name = self._generation.gate.admit(peer)
+        found = None if name is None else (name, _prefix(name))
+        self._groups[peer] = found
         return found
 
-    async def answer(self, wire: bytes, host: str, transport: Transport) -> bytes:
+    async def answer(self, wire: bytes, peer: Peer, transport: Transport) -> bytes:
         """The reply to one message; b"" where silence is the answer. Raises nothing but cancellation."""
         began = self._now()
         generation = self._generation
         try:
             request = parse_request_untrusted(wire)
         except NotARequest:
-            self._tell(_Asked(None, Client(host, transport), began), SILENCE, 0)
+            self._tell(_Asked(None, _client(peer, transport), began), SILENCE, 0)
             return b""
         except BadRequest as bad:
-            return self._refuse_unread(bad, _Asked(None, Client(host, transport), began))
-        group = self._groups.get(host) or self._group(host)
+            return self._refuse_unread(bad, peer, _Asked(None, _client(peer, transport), began))
+        group = self._groups.get(peer) or self._group(peer)
         if group is None:
-            return self._turn_away(request, _Asked(request.question, Client(host, transport), began))
-        client = Client(host, transport, group[0])
+            return self._turn_away(request, _Asked(request.question, _client(peer, transport), began))
+        client = _client(peer, transport, group[0])
         asked = _Asked(request.question, client, began)
         try:
             answer = screened(request) or await generation.pipeline.resolve(
@@ -172,15 +175,12 @@ class Front:
         verdict = answer.verdict if answer.verdict is not None and answer.verdict.action is not Action.ALLOW else None
         key = key_of(request.question, shape(request))
         if key is not None and request.question.qtype != c.ANY:
-            group = self._groups.get(client.address)
-            if group is not None and group[0] == client.group:
-                packed = pack(reply, until, answer.security, told=verdict is not None)
-                finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream, verdict)
-                self._generation.replies.put(group[1] + key, finished)
+            packed = pack(reply, until, answer.security, told=verdict is not None)
+            finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream, verdict)
+            self._generation.replies.put(_prefix(client.group) + key, finished)
 
-    def _refuse_unread(self, bad: BadRequest, asked: _Asked) -> bytes:
-        host = asked.client.address
-        if (self._groups.get(host) or self._group(host)) is None and self._generation.refuse_silently:
+    def _refuse_unread(self, bad: BadRequest, peer: Peer, asked: _Asked) -> bytes:
+        if (self._groups.get(peer) or self._group(peer)) is None and self._generation.refuse_silently:
             return b""
         reply = error_reply(bad, payload_size=self._generation.payload_size)
         self._tell(asked, bad.rcode, len(reply))
@@ -218,11 +218,11 @@ class Front:
         for observer in self._observers:
             observer.observe(outcome)
 
-    def _tell_hit(self, wire: bytes, host: str, transport: Transport, finished: Finished, size: int) -> None:
-        group = self._groups.get(host) or self._group(host)
+    def _tell_hit(self, wire: bytes, peer: Peer, transport: Transport, finished: Finished, size: int) -> None:
+        group = self._groups.get(peer) or self._group(peer)
         outcome = Outcome(
             question_at_hand(wire),
-            Client(host, transport, group[0] if group is not None else ""),
+            _client(peer, transport, group[0] if group is not None else ""),
             finished.rcode,
             finished.security,
             Source.CACHE,
@@ -234,6 +234,27 @@ class Front:
         )
         for observer in self._observers:
             observer.observe(outcome)
+
+    def _tell_defect(self, error: Exception) -> None:
+        """Log what kept a reply from being replayed, once for each place in the program."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        defect = type(error), trace.tb_lineno if trace is not None else 0
+        if defect not in self._defects:
+            self._defects.add(defect)
+            log.error("a finished reply was not replayed, by a defect of the program", exc_info=error)
+
+
+def _prefix(group: str) -> bytes:
+    """What the keys of the replies of a policy group begin with: no group ever has those of another."""
+    return group.encode() + b"\0"
+
+
+def _client(peer: Peer, transport: Transport, group: str = "default") -> Client:
+    if isinstance(peer, Attested):
+        return Client(peer.address, transport, group, peer.identity)
+    return Client(peer, transport, group)
 
 
 def screened(request: Request) -> Answer | None:

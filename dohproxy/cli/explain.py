@@ -1,4 +1,4 @@
-"""`dohproxy explain NAME TYPE --client ADDRESS`."""
+"""`dohproxy explain NAME TYPE --client ADDRESS --as IDENTITY`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from dohproxy.cli.options import config_option, read_client, read_question, read_settings, refuse
+from dohproxy.cli.options import asker_of, client_options, config_option, read_question, read_settings, refuse
 
 
 @click.command("explain")
 @click.argument("name")
 @click.argument("rdtype", metavar="TYPE", default="A")
-@click.option("--client", metavar="ADDRESS", default="127.0.0.1", callback=read_client, help="Who asks [127.0.0.1].")
+@client_options("Who asks")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @config_option
-def command(name: str, rdtype: str, client: str, as_json: bool, config: Path | None) -> None:
+def command(*, name: str, rdtype: str, client: str | None, identity: str, as_json: bool, config: Path | None) -> None:
     """Show what policy decides on NAME and TYPE, and which rule of which file and line did."""
     import msgspec  # noqa: PLC0415 -- heavy, as all below
 
@@ -30,5 +30,5 @@ def command(name: str, rdtype: str, client: str, as_json: bool, config: Path | N
         engine = Engine(settings.policy, load_lists(settings.policy, cache_directory(os.environ)))
     except ConfigError as error:
         refuse(error)
-    explanation = explain(engine, question, client)
+    explanation = explain(engine, question, *asker_of(client, identity))
     click.echo(msgspec.json.encode(explanation).decode() if as_json else "\n".join(explanation.lines()))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
     from dohproxy.model import Question
 
 BAD_CONFIGURATION = 2
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_IDENTITY = "The identity that its certificate attests: spiffe://…, dns:NAME or subject:NAME; or an address, as --client."
+
+
+def client_options(help_: str) -> Callable[[_F], _F]:
+    """`--client` and `--as`: who asks. See `asker_of`."""
+
+    def decorate(command: _F) -> _F:
+        named = click.option("--as", "identity", metavar="IDENTITY", callback=read_identity, help=_IDENTITY)(command)
+        return click.option("--client", metavar="ADDRESS", callback=read_client, help=f"{help_} [127.0.0.1].")(named)
+
+    return decorate
+
 
 config_option = click.option(
     "-c",
@@ -78,8 +93,37 @@ def read_question(name: str, rdtype: str) -> Question:
         raise click.BadParameter(str(error)) from None
 
 
-def read_client(_: click.Context, __: click.Parameter, value: str) -> str:
-    """An IP address in its usual form, as a callback of an option."""
+def read_identity(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    """An identity as a certificate gives it, or an IP address, as a callback of an option; "" for none."""
+    from dohproxy.config.identities import check_identity  # noqa: PLC0415
+
+    if value is None:
+        return ""
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        pass
+    try:
+        return check_identity(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def asker_of(client: str | None, identity: str) -> tuple[str, str]:
+    """The address and the identity that are meant; where neither is told, this machine. Raises click's error for bad usage."""
+    try:
+        address = str(ip_address(identity))
+    except ValueError:
+        return client or ("" if identity else "127.0.0.1"), identity
+    if client is not None:
+        raise click.BadParameter("--as has an address, and so has --client")
+    return address, ""
+
+
+def read_client(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """An IP address in its usual form, as a callback of an option; None for none."""
+    if value is None:
+        return None
     try:
         return str(ip_address(value))
     except ValueError:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dohproxy.cli.options import BAD_CONFIGURATION, config_option, read_client, read_question, read_settings, refuse
+from dohproxy.cli.options import (
+    BAD_CONFIGURATION,
+    asker_of,
+    client_options,
+    config_option,
+    read_question,
+    read_settings,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from dohproxy.cli.render import Found
@@ -20,13 +28,21 @@ if TYPE_CHECKING:
 @click.command("query")
 @click.argument("name")
 @click.argument("rdtype", metavar="TYPE", default="A")
-@click.option("--client", metavar="ADDRESS", default="127.0.0.1", callback=read_client, help="On whose behalf [127.0.0.1].")
+@client_options("On whose behalf")
 @click.option("--cd", is_flag=True, help="Checking disabled: without validation.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--evidence", metavar="FILE", type=click.Path(path_type=Path), help="Add the verdict's evidence to FILE.")
 @config_option
 def command(
-    *, name: str, rdtype: str, client: str, cd: bool, as_json: bool, evidence: Path | None, config: Path | None
+    *,
+    name: str,
+    rdtype: str,
+    client: str | None,
+    identity: str,
+    cd: bool,
+    as_json: bool,
+    evidence: Path | None,
+    config: Path | None,
 ) -> None:
     """Resolve NAME and TYPE once, as the proxy would, and show the answer, the verdict and how they came about.
 
@@ -41,7 +57,7 @@ def command(
 
     question, settings = read_question(name, rdtype), read_settings(config)
     try:
-        found = trio.run(partial(_ask, settings, question, client, cd, evidence is not None))
+        found = trio.run(partial(_ask, settings, question, asker_of(client, identity), cd, evidence is not None))
     except DohproxyError as error:
         refuse(error)
     if as_json:
@@ -85,7 +101,7 @@ def _keep(file: Path, found: Found, settings: Settings) -> None:
         sys.exit(BAD_CONFIGURATION)
 
 
-async def _ask(settings: Settings, question: Question, client: str, cd: bool, record: bool = False) -> Found:
+async def _ask(settings: Settings, question: Question, who: tuple[str, str], cd: bool, record: bool = False) -> Found:
     import trio  # noqa: PLC0415
 
     from dohproxy import build  # noqa: PLC0415
@@ -94,11 +110,12 @@ async def _ask(settings: Settings, question: Question, client: str, cd: bool, re
     from dohproxy.model import Client, Query, Transport  # noqa: PLC0415
 
     async with build.resolver(settings, _Recorder() if record else None) as pipeline:
-        asker = Client(client, Transport.INTERNAL, pipeline.engine.group_of(client).name)
+        address, identity = who
+        asker = Client(address, Transport.INTERNAL, pipeline.engine.group_of(address, identity).name, identity)
         started = trio.current_time()
         outcome: Answer | ResolveError
         try:
             outcome = await pipeline.stage.resolve(Query(question, asker, started + settings.forwarding.timeout, cd))
         except ResolveError as error:
             outcome = error
-        return Found(question, client, asker.group, outcome, trio.current_time() - started)
+        return Found(question, address, asker.group, outcome, trio.current_time() - started)

@@ -1,4 +1,4 @@
-"""SPIFFE IDs as text: what may be one, and what may stand for several (the SPIFFE-ID standard, 2)."""
+"""Identities of clients as text: what may be one, and what may stand for several (the SPIFFE-ID standard, 2)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ MAX_ID = 2048
 """Octets (SPIFFE-ID 2.3)."""
 MAX_TRUST_DOMAIN = 255
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+", re.ASCII)
+DNS_NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*", re.ASCII)
+"""A name in a certificate, in lower case; it may stand for others itself."""
+_DNS, _BELOW, _SUBJECT = "dns:", "dns:*.", "subject:"
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
 
@@ -63,3 +66,30 @@ def _check_segment(text: str, *, whole: bool = True) -> None:
         raise ValueError(f'"{text}" is no part of a path: those are of letters, digits, ".", "-" and "_"')
     if whole and text in {".", ".."}:
         raise ValueError(f'a path has no "{text}"')
+
+
+def check_identity(text: str) -> str:
+    """An identity as a client's certificate has it (see model.Attested); raises ValueError, in words."""
+    if text.startswith(SCHEME):
+        trust_domain_of(text)
+        return text
+    return _check_other(text)
+
+
+def check_other_pattern(text: str) -> str:
+    """An identity that is no SPIFFE ID, or `dns:*.` and a name for all below it; raises ValueError, in words."""
+    head, star, rest = text.partition(_BELOW)
+    if star and not head:
+        return _BELOW + _check_other(_DNS + rest).removeprefix(_DNS)
+    return _check_other(text)
+
+
+def _check_other(text: str) -> str:
+    if text.startswith(_DNS):
+        name = text.removeprefix(_DNS).lower().removesuffix(".")
+        if not DNS_NAME.fullmatch(name):
+            raise ValueError(f'"{text}" has no DNS name')
+        return _DNS + name
+    if not text.startswith(_SUBJECT) or not text.removeprefix(_SUBJECT):
+        raise ValueError(f'"{text}" is no identity of a certificate')
+    return text

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from dohproxy.core import pure
 from dohproxy.core.finished import Finished
-from dohproxy.core.pure import Counts, Groups, Miss, Recall, Tell
-from dohproxy.model import Transport
+from dohproxy.core.pure import Counts, Failed, Groups, Miss, Recall, Tell
+from dohproxy.model import Peer, Transport
 
 
 def _chosen(wish: str) -> ModuleType | None:
@@ -47,7 +47,7 @@ class Recaller(Protocol):
         """Replay from these, from now on."""
         ...
 
-    def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> bytes | None:
+    def __call__(self, wire: bytes, peer: Peer, transport: Transport, now: float | None = None) -> bytes | None:
         """The finished reply, if one is at hand."""
         ...
 
@@ -63,15 +63,15 @@ class Datagrams(Protocol):
 class _Oblivious(pure.Recaller):
     """Knows nothing."""
 
-    def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> None:
+    def __call__(self, wire: bytes, peer: Peer, transport: Transport, now: float | None = None) -> None:
         """None."""
 
 
-def recaller(now: Callable[[], float], tell: Tell, tell_all: bool = False) -> Recaller:
+def recaller(now: Callable[[], float], tell: Tell, tell_all: bool = False, failed: Failed = lambda _: None) -> Recaller:
     """What replays finished replies."""
     if KIND == "off":
         return _Oblivious(now, tell)
-    made: Recaller = (_compiled or pure).Recaller(now, tell, tell_all)
+    made: Recaller = (_compiled or pure).Recaller(now, tell, tell_all, failed)
     return made
 
 

@@ -168,14 +168,14 @@ cdef class Recaller:
     """Finds finished replies and renders them: see `dohproxy.core.pure.Recaller`."""
 
     cdef readonly object now
-    cdef object _find, _tell
+    cdef object _find, _tell, _failed
     cdef dict _groups, _prefixes
     cdef Py_ssize_t _payload_size
     cdef readonly list secured
     cdef bint _tell_all
 
-    def __init__(self, now, tell, bint tell_all=False):
-        self.now, self._tell, self._tell_all = now, tell, tell_all
+    def __init__(self, now, tell, bint tell_all=False, failed=id):
+        self.now, self._tell, self._tell_all, self._failed = now, tell, tell_all, failed
         self.secured = [0] * len(SECURITIES)
         self.use({}, {}.get, 0)
 
@@ -183,8 +183,15 @@ cdef class Recaller:
         self._groups, self._find, self._payload_size = groups, find, min(payload_size, SLOT)
         self._prefixes = {}
 
-    def __call__(self, bytes wire, str host, transport, when=None):
-        group = self._groups.get(host)
+    def __call__(self, bytes wire, peer, transport, when=None):
+        try:
+            return self._replayed(wire, peer, transport, when)
+        except Exception as error:
+            self._failed(error)
+            return None
+
+    cdef object _replayed(self, bytes wire, peer, transport, when):
+        group = self._groups.get(peer)
         if group is None:
             return None
         cdef const uint8_t *query = <const uint8_t *>PyBytes_AS_STRING(wire)
@@ -197,7 +204,7 @@ cdef class Recaller:
         cdef Py_ssize_t limit = min(seen.limit, self._payload_size) if transport is UDP else 65535
         reply = self._rendered(finished.packed, &head, query, &seen, now, limit)
         if head.told or self._tell_all:
-            self._tell(wire, host, transport, finished, len(reply))
+            self._tell(wire, peer, transport, finished, len(reply))
         else:
             self.secured[head.security] += 1
         return reply
@@ -300,7 +307,7 @@ cdef class Datagrams:
         return recvmmsg(self._fd, self._in, BATCH, MSG_DONTWAIT, NULL)
 
     def take(self):
-        cdef int received = self._receive(), hits = 0, i
+        cdef int received = self._receive(), hits = 0, i = 0
         cdef int rcodes[16]
         cdef int secured[8]
         if received < 0:
@@ -311,12 +318,19 @@ cdef class Datagrams:
         memset(secured, 0, sizeof(secured))
         cdef double now = self._recall.now()
         cdef list misses = []
-        for i in range(received):
-            if self._replay(i, now, &self._out[hits], secured):
-                rcodes[self._slots[i].reply[3] & 15] += 1
-                hits += 1
-            else:
+        while i < received:
+            try:  # around all, for an exception is a defect: it makes its query a miss, and costs the others nothing
+                while i < received:
+                    if self._replay(i, now, &self._out[hits], secured):
+                        rcodes[self._slots[i].reply[3] & 15] += 1
+                        hits += 1
+                    else:
+                        misses.append(self._miss(i))
+                    i += 1
+            except Exception as error:
                 misses.append(self._miss(i))
+                i += 1
+                self._recall._failed(error)
         self._count(received, hits, rcodes, secured)
         self._send(hits)
         return misses

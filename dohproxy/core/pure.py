@@ -14,17 +14,19 @@ from typing import Final, Protocol
 from dohproxy.core.finished import HEAD, SECURITIES, Finished
 from dohproxy.core.mmsg import SLOT, Address, Batch
 from dohproxy.core.pktinfo import Ancillary
-from dohproxy.model import Transport
+from dohproxy.model import Peer, Transport
 from dohproxy.wire.constants import HEADER_SIZE, MAX_MESSAGE, TC
 from dohproxy.wire.peek import peek_untrusted
 from dohproxy.wire.reply import shortened
 
 Miss = tuple[bytes, Address, Ancillary | None]
 """A query, who asked, and on a wildcard socket what makes the answer leave from the address that was asked."""
-Groups = dict[str, tuple[str, bytes] | None]
-"""By client address: the policy group, and the prefix of its keys; None if the client is not served."""
-Tell = Callable[[bytes, str, Transport, Finished, int], None]
-"""Is told of each hit: the query, the client's address, the transport, what was replayed, the octets of the reply."""
+Groups = dict[Peer, tuple[str, bytes] | None]
+"""By client: the policy group, and the prefix of its keys; None if the client is not served."""
+Tell = Callable[[bytes, Peer, Transport, Finished, int], None]
+"""Is told of each hit: the query, the client, the transport, what was replayed, the octets of the reply."""
+Failed = Callable[[Exception], None]
+"""Is told of each defect that kept a reply from being replayed."""
 
 _UDP: Final = Transport.UDP
 _MAX_HOSTS: Final = 65536
@@ -38,7 +40,7 @@ class Recall(Protocol):
     now: Callable[[], float]
     """Monotonic time in seconds."""
 
-    def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> bytes | None:
+    def __call__(self, wire: bytes, peer: Peer, transport: Transport, now: float | None = None) -> bytes | None:
         """The finished reply, if one is at hand, or b"" for silence; `now` where the time is known already."""
         ...
 
@@ -54,13 +56,14 @@ class Counts(Protocol):
 
 
 class Recaller:
-    """Finds finished replies and renders them for one client: a function of the query, the host and the transport.
+    """Finds finished replies and renders them for one client: a function of the query, the client and the transport.
 
     `now` tells the monotonic time. Told of are the hits whose replies ask for it, or all; others are counted in `secured`.
+    What goes wrong is told to `failed`, and nothing then was at hand: the query takes the whole way.
     """
 
-    def __init__(self, now: Callable[[], float], tell: Tell, tell_all: bool = False) -> None:
-        self.now, self._tell, self._tell_all = now, tell, tell_all
+    def __init__(self, now: Callable[[], float], tell: Tell, tell_all: bool = False, failed: Failed = lambda _: None) -> None:
+        self.now, self._tell, self._tell_all, self._failed = now, tell, tell_all, failed
         self.secured = [0] * len(SECURITIES)
         """Hits by what validation had found, in the order of SECURITIES."""
         self.use({}, _nothing, 0)
@@ -69,9 +72,16 @@ class Recaller:
         """Replay what `find` finds for the clients that come to be in `groups`; over UDP up to so many octets."""
         self._groups, self._find, self._payload_size = groups, find, min(payload_size, SLOT)
 
-    def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> bytes | None:
-        """The finished reply, if one is at hand. No await, no decision."""
-        group = self._groups.get(host)
+    def __call__(self, wire: bytes, peer: Peer, transport: Transport, now: float | None = None) -> bytes | None:
+        """The finished reply, if one is at hand. No await, no decision, no exception."""
+        try:
+            return self._replayed(wire, peer, transport, now)
+        except Exception as error:  # noqa: BLE001 -- told, and the whole way is still there
+            self._failed(error)
+            return None
+
+    def _replayed(self, wire: bytes, peer: Peer, transport: Transport, now: float | None) -> bytes | None:
+        group = self._groups.get(peer)
         if group is None or len(wire) < _SHORTEST or (peeked := peek_untrusted(wire)) is None:
             return None
         key, name_end, limit = peeked
@@ -93,7 +103,7 @@ class Recaller:
             packed, count = _shortened(packed, count, name_end - HEADER_SIZE, opt_at, limit)
         reply = _written(packed, count, wire, name_end, max(0, age))
         if told or self._tell_all:
-            self._tell(wire, host, transport, finished, len(reply))
+            self._tell(wire, peer, transport, finished, len(reply))
         else:
             self.secured[security] += 1
         return reply

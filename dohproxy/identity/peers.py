@@ -7,7 +7,6 @@ authorities for clients in general, and by nobody else's (X509-SVID 5, RFC 5280 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -21,8 +20,8 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from msgspec import Struct
 
+from dohproxy.config.identities import DNS_NAME, SCHEME, trust_domain_of
 from dohproxy.config.settings import TrustDomain
-from dohproxy.config.spiffe_ids import SCHEME, trust_domain_of
 from dohproxy.errors import DohproxyError
 
 BAD_CERTIFICATE: Final = 42
@@ -36,7 +35,6 @@ MAX_DEPTH: Final = 8
 """Certificates between a client's and an authority's, at most."""
 MAX_KNOWN: Final = 16384
 """Certificates whose verdict is remembered."""
-_DNS_NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*", re.ASCII)
 _CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 _UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion)
 _E = TypeVar("_E", bound=x509.ExtensionType)
@@ -108,7 +106,7 @@ def _spiffe_id(uris: Sequence[str]) -> str:
 
 def _dns_name(text: str) -> str:
     name = text.lower().removesuffix(".")
-    if not _DNS_NAME.fullmatch(name):
+    if not DNS_NAME.fullmatch(name):
         raise BadIdentity("the certificate's DNS name is none")
     return name
 

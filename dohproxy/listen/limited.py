@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dohproxy.core.pure import Recall
 from dohproxy.errors import MalformedMessage
-from dohproxy.model import Transport
+from dohproxy.model import Attested, Peer, Transport
 from dohproxy.policy.rates import Charge, Rates
 from dohproxy.telemetry.counters import Counters
 from dohproxy.wire.reply import truncated_reply_for
@@ -18,11 +18,11 @@ class Limited:
         self.now = recall.now
         self._recall, self._charge, self._counters = recall, rates.charge, counters
 
-    def __call__(self, wire: bytes, host: str, transport: Transport, now: float | None = None) -> bytes | None:
+    def __call__(self, wire: bytes, peer: Peer, transport: Transport, now: float | None = None) -> bytes | None:
         """The finished reply, if one is at hand; a truncated one, or b"" for silence, if the client is over its rate."""
-        charge = self._charge(host, self.now() if now is None else now)
+        charge = self._charge(peer.address if isinstance(peer, Attested) else peer, self.now() if now is None else now)
         if charge is Charge.PASS:
-            return self._recall(wire, host, transport, now)
+            return self._recall(wire, peer, transport, now)
         self._counters.limited += 1
         return self._slip(wire) if charge is Charge.TRUNCATE else b""
 

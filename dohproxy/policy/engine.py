@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from dohproxy.config.settings import Network, Policy
-from dohproxy.model import Answer, Client, Question, Verdict
-from dohproxy.policy.clients import NetworkIndex
+from dohproxy.config.settings import Policy
+from dohproxy.model import Answer, Assurance, Client, Question, Verdict
+from dohproxy.policy.clients import IdentityIndex, NetworkIndex
 from dohproxy.policy.compiled import CompiledList
 from dohproxy.policy.group import Group
 
-__all__ = ["Engine", "Group"]
+__all__ = ["Engine", "Group", "Place"]
 
 _REMEMBERED = 10_000
+
+
+class Place(NamedTuple):
+    """The group that a client is in, and why."""
+
+    group: Group
+    pattern: str
+    """The pattern of identities, or the network, that puts it there; "" for the group of everyone else."""
+    assurance: Assurance
+    """How sure that is."""
 
 
 class Engine:
@@ -25,26 +36,35 @@ class Engine:
         self.groups = tuple(Group(settings, lists) for settings in policy.groups)
         self._default = next(group for group in self.groups if group.name == "default")
         self._networks = NetworkIndex((n, at) for at, group in enumerate(policy.groups) for n in group.clients)
-        self._known: dict[str, Group] = {}
+        self._identities = IdentityIndex(
+            (pattern, at) for at, group in enumerate(policy.groups) for pattern in (*group.spiffe, *group.identities)
+        )
+        self._known: dict[tuple[str, str], Group] = {}
 
-    def group_of(self, address: str) -> Group:
-        """The group of the client with this address (IPv4-mapped ones are IPv4), by the most specific network."""
-        group = self._known.get(address)
+    def group_of(self, address: str, identity: str = "") -> Group:
+        """The group of the client with this address, and with this identity by a verified certificate, as in model.Client."""
+        group = self._known.get((address, identity))
         if group is None:
-            group, _ = self.place_of(address)
+            group = self.place_of(address, identity).group
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[address] = group
+            self._known[address, identity] = group
         return group
 
-    def place_of(self, address: str) -> tuple[Group, Network | None]:
-        """The group of this client and the network that puts it there; None for the group of everyone else."""
-        found = self._networks.find(address)
-        return (self._default, None) if found is None else (self.groups[found[1]], found[0])
+    def place_of(self, address: str, identity: str = "") -> Place:
+        """The group of this client and why: the most specific pattern of its identity, else the most specific network.
+
+        What a certificate attests comes before what an address lets us infer. IPv4-mapped addresses are IPv4.
+        """
+        if identity and (known := self._identities.find(identity)):
+            return Place(self.groups[known[1]], known[0], Assurance.ATTESTED)
+        if found := self._networks.find(address):
+            return Place(self.groups[found[1]], str(found[0]), Assurance.INFERRED)
+        return Place(self._default, "", Assurance.INFERRED)
 
     def group(self, client: Client) -> Group:
-        """The group of a client: the one place that decides it, by the address so far."""
-        return self.group_of(client.address)
+        """The group of a client: the one place that decides it."""
+        return self.group_of(client.address, client.identity)
 
     def judge_question(self, question: Question, group: Group) -> Verdict | None:
         """What policy says before anyone is asked; None where it says nothing, which allows.

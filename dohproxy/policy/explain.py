@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from dohproxy.model import Action, Question, Rule, Verdict
+from dohproxy.model import Action, Assurance, Question, Rule, Verdict
 from dohproxy.policy.engine import Engine
 from dohproxy.policy.group import DEFAULT_DENY, Group
 from dohproxy.wire import names
@@ -34,41 +34,62 @@ class Explanation(Struct, frozen=True):
     name: str
     type: str
     client: str
+    """Its address."""
     group: str
     network: str
-    """The entry of `clients` that puts the client into its group; "" for the group of everyone else."""
+    """The entry of `clients` that puts the client into its group; "" where none does."""
     action: Action
     why: str
     rules: tuple[Matched, ...]
     """All rules that cover the question, in the order of their say."""
+    identity: str = ""
+    """As in model.Client."""
+    pattern: str = ""
+    """The entry of `spiffe` or `identities` that puts the client into its group; "" where none does."""
+    assurance: Assurance = Assurance.INFERRED
+    """How sure we are that it belongs there."""
 
     def lines(self) -> list[str]:
         """For a person."""
-        member = f"{self.network} is in its clients" if self.network else "no group has this address"
         decided = [f"  > {rule}" for rule in self.rules if rule.decided]
         others = [f"    {rule}" for rule in self.rules if not rule.decided]
         return [
             f"question  {self.name} {self.type}",
-            f"client    {self.client or '(none)'}",
-            f"group     {self.group} ({member})",
+            *([f"client    {self.client or '(none)'}"] if self.client or not self.identity else []),
+            *([f"identity  {self.identity}"] if self.identity else []),
+            f"group     {self.group} ({self._why_there()}, {self.assurance.value})",
             f"decision  {self.action.value}: {self.why}",
             *(["rules", *decided, *others] if self.rules else []),
         ]
 
+    def _why_there(self) -> str:
+        if self.pattern:
+            return f"{self.pattern} is in its {'spiffe' if self.pattern.startswith('spiffe:') else 'identities'}"
+        if self.network:
+            return f"{self.network} is in its clients"
+        return "no group has this identity" if self.identity and not self.client else "no group has this address"
 
-def explain(engine: Engine, question: Question, address: str) -> Explanation:
-    """What the engine says of this question from this client. Reads list files to find the lines of their rules."""
-    group, network = engine.place_of(address)
+
+def explain(engine: Engine, question: Question, address: str, identity: str = "") -> Explanation:
+    """What the engine says of this question from this client. Reads list files to find the lines of their rules.
+
+    `identity` is that of a verified certificate, "" where the client has shown none.
+    """
+    group, pattern, assurance = engine.place_of(address, identity)
+    attested = assurance is Assurance.ATTESTED
     verdict = engine.judge_question(question, group)
     return Explanation(
         name=names.to_text(question.qname),
         type=type_to_text(question.qtype),
         client=address,
         group=group.name,
-        network=str(network or ""),
+        network="" if attested else pattern,
         action=Action.ALLOW if verdict is None else verdict.action,
         why=_why(verdict),
         rules=tuple(_rules(group, question, verdict)),
+        identity=identity,
+        pattern=pattern if attested else "",
+        assurance=assurance,
     )
 
 

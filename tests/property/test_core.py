@@ -13,7 +13,7 @@ from dohproxy.clock import Clock
 from dohproxy.core import pure
 from dohproxy.core.pktinfo import ask_for_packet_info
 from dohproxy.front import Front, Generation
-from dohproxy.model import Action, Answer, Ede, RRset, Rule, Security, Transport, Verdict
+from dohproxy.model import Action, Answer, Attested, Ede, RRset, Rule, Security, Transport, Verdict
 from dohproxy.telemetry.counters import Counters
 
 compiled = pytest.importorskip("dohproxy.core._compiled", reason="the core is not compiled")
@@ -36,9 +36,17 @@ NAMES = [
 ]
 
 
+PAY, SHOP = Attested(HOST, "spiffe://prod.example/pay"), Attested(HOST, "spiffe://prod.example/shop")
+PEERS = (HOST, OTHER, STRANGER, PAY, SHOP, Attested(OTHER, PAY.identity), Attested(STRANGER, PAY.identity))
+SERVED = tuple(peer for peer in PEERS if STRANGER not in (peer, peer[0]))
+
+
 class Everybody:
-    def admit(self, host):
-        return None if host == STRANGER else "default"
+    """Whose group is their identity's, or else the default."""
+
+    def admit(self, peer):
+        address, identity = peer if isinstance(peer, Attested) else (peer, "default")
+        return None if address == STRANGER else identity
 
 
 def encoded(name):
@@ -66,10 +74,12 @@ def records(question, count):
 
 
 class Anything:
-    """A stage that has an answer to every question."""
+    """A stage that has an answer to every question; workloads of the shop are refused those that begin with `b`."""
 
     async def resolve(self, query):
         question = query.question
+        if query.client.group == SHOP.identity and question.qname[1:2] == b"b":
+            return Answer(5, born=BORN, authority=(SOA,), verdict=Verdict(Action.REFUSED, Rule("b*", "group")))
         made = ANSWERS.get(question.qname, lambda q: Answer(0, (records(q, 2),), security=Security.INSECURE, born=BORN))
         return made(question)
 
@@ -92,8 +102,8 @@ class House:
 
     async def fill(self, wires):
         for wire in wires:
-            for host in (HOST, OTHER):
-                await self.front.answer(wire, host, UDP)
+            for peer in SERVED:
+                await self.front.answer(wire, peer, UDP)
 
     def recalled(self, wire, host, transport):
         """What both recall, which is the same."""
@@ -175,11 +185,11 @@ async def test_both_recall_the_same_and_what_answer_would_say(wires, later, payl
     await house.fill(wires)
     house.time += later
     for wire in wires:
-        for host in (HOST, OTHER, STRANGER):
+        for peer in PEERS:
             for transport in (UDP, TCP):
-                recalled = house.recalled(wire, host, transport)
-                assert recalled is None or host != STRANGER
-                assert recalled in (None, await house.front.answer(wire, host, transport))
+                recalled = house.recalled(wire, peer, transport)
+                assert recalled is None or peer in SERVED
+                assert recalled in (None, await house.front.answer(wire, peer, transport))
     assert house.recallers[0].secured == house.recallers[1].secured
 
 
