@@ -11,6 +11,24 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.tls import load_pem_private_key, load_pem_x509_certificates
 
+from dohproxy.identity.own import KeyPair
+
+
+class Held:
+    """An OwnCertificate, or Authorities, that a test may replace."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def current(self):
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+
+def own(credentials):
+    return Held(KeyPair(credentials.certificate, credentials.key))
+
 
 def quic_configuration(ca, alpn, *, credentials=None, name="localhost", **fields):
     configuration = QuicConfiguration(is_client=True, alpn_protocols=[alpn], server_name=name, cadata=ca, **fields)

@@ -1,7 +1,6 @@
 import pytest
-from quic_callers import QuicCaller, quic_configuration
+from quic_callers import QuicCaller, own, quic_configuration
 
-from dohproxy.identity.own import KeyPair
 from dohproxy.lab.certificates import Authority
 from dohproxy.listen.credentials import Credentials
 from dohproxy.listen.doq import DoqSession
@@ -10,20 +9,6 @@ from dohproxy.listen.quic_reception import QuicReception
 from dohproxy.listen.quic_table import QuicTable
 from dohproxy.model import Transport
 from dohproxy.protocol.doq import ALPN
-
-
-class Held:
-    """An OwnCertificate, or Authorities, that a test may replace."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def current(self):
-        return self.value
-
-
-def own(credentials):
-    return Held(KeyPair(credentials.certificate, credentials.key))
 
 
 @pytest.fixture(scope="session")
