@@ -9,7 +9,8 @@ from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded
 from dohproxy.identity.own import BadCertificate
 from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.session import StreamSession
-from dohproxy.upstream.addresses import Addresses, Find
+from dohproxy.upstream.addresses import Addresses
+from dohproxy.upstream.bootstrap import Locate
 from dohproxy.upstream.connection import Connection, Exchange, Route, State, StreamConnection
 from dohproxy.upstream.tls import Layer
 
@@ -21,6 +22,7 @@ class Pool:
 
     def __init__(self, upstream: settings.Upstream, forwarding: settings.Forwarding) -> None:
         self.name = upstream.name
+        self._upstream = upstream
         self._limit = forwarding.connections
         self._connections: list[Connection] = []
         self._nursery: trio.Nursery | None = None
@@ -39,9 +41,10 @@ class Pool:
         connections = "; ".join(map(repr, self._connections)) or "no connection"
         return f"<{type(self).__name__} {self.name}: {connections}>"
 
-    def found_by(self, find: Find) -> None:
-        """Whom to ask for its addresses, where they are not configured."""
-        self._addresses.found_by(find)
+    def located(self, locate: Locate) -> None:
+        """How its addresses are found, where they are not configured."""
+        if self._upstream.bootstrap:
+            self._addresses.found_by(locate(self._upstream))
 
     def _connection(self) -> Connection:
         """A new one, which lives once it is run."""
@@ -76,10 +79,18 @@ class Pool:
             connection.retire()
 
     def _choose(self) -> Connection:
-        """The first connection with room; else a new one, in place of one that stalls if need be; else where fewest wait."""
+        """The first connection with room; else a new one, in place of one that stalls if need be; else where fewest wait.
+
+        Where one is silent, so are all that were open then: what goes wrong with one is mostly the way, or the server.
+        """
+        silent_since = -1.0
         for connection in self._connections:
             if connection.room > 0:
-                return connection
+                if not connection.shares_fate(silent_since):
+                    return connection
+                connection.retire()
+            elif connection.state is State.SUSPECT:
+                silent_since = max(silent_since, connection.silent_since)
         if self._may_open() or self._gave_up_one():
             return self._open()
         shortest = max(self._connections, key=lambda connection: connection.queue)
