@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -10,53 +10,45 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RemoteSettingsChanged, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import H2Error, ProtocolError
 
-from dohproxy.errors import Disconnected, MalformedMessage, ResolveError, UpstreamFailed
+from dohproxy.errors import Disconnected, MalformedMessage, UpstreamFailed
 from dohproxy.model import Question
+from dohproxy.protocol.doh_exchange import Requests, Response
 from dohproxy.protocol.http2 import open_http2
 from dohproxy.protocol.http2_frames import GoawaySifter
-from dohproxy.protocol.session import Received, answers, question_octets
-from dohproxy.wire.constants import MAX_MESSAGE
+from dohproxy.protocol.session import Received, question_octets
 from dohproxy.wire.query import build_query
 
-MEDIA_TYPE: Final = b"application/dns-message"
 _ROOM_OF_QUERY: Final = 512
 """No query of ours is larger: a name of 255 octets, padded."""
 _LAST_STREAM: Final = (1 << 31) - 1 - 2 * 65536
 """Streams are not numbered again (RFC 9113 5.1.1): before they run out the connection is given up."""
-_ID: Final = b"\0\0"
-"""Of all queries, so that equal ones are equal octets to HTTP caches (RFC 8484 4.1)."""
-
-Headers = list[tuple[bytes, bytes]]
-
-
-class _Stream:
-    """One request and what came back of its response."""
-
-    __slots__ = ("age", "body", "question", "size")
-
-    def __init__(self, question: bytes) -> None:
-        self.question = question
-        self.body: list[bytes] = []
-        self.size = 0
-        self.age = 0
 
 
 class DohSession:
-    """One connection's exchanges by stream; `authority` and `path` are those of the URL, `method` is POST or GET."""
+    """One connection's exchanges by stream; `authority` and `path` are those of the URL, `method` is POST or GET.
+
+    `on_alt_svc` is told what the server says of other ways to reach it (RFC 7838 3).
+    """
 
     def __init__(
-        self, authority: str, path: str, method: str = "POST", *, pipeline: int, checking_disabled: bool = True
+        self,
+        authority: str,
+        path: str,
+        method: str = "POST",
+        *,
+        pipeline: int,
+        checking_disabled: bool = True,
+        on_alt_svc: Callable[[bytes], None] | None = None,
     ) -> None:
-        self._path = path.removesuffix("{?dns}").encode()
-        self._post = method == "POST"
+        self._requests = Requests(authority, path, method)
         self._pipeline = pipeline
         self._cd = checking_disabled
+        self._on_alt_svc = on_alt_svc
         self.ready = False
         """Whether the first SETTINGS have come, which tell how many streams the peer takes."""
         self._limit = 0
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Response] = {}
         self._sifter = GoawaySifter()
-        self._fixed: Headers = [(b":scheme", b"https"), (b":authority", authority.encode()), (b"accept", MEDIA_TYPE)]
         self._h2 = open_http2(pipeline)
 
     @property
@@ -75,28 +67,14 @@ class DohSession:
         """Ask: the key of the exchange."""
         query = build_query(question, 0, cd=self._cd)
         stream_id = self._h2.get_next_available_stream_id()
-        self._streams[stream_id] = _Stream(question_octets(question))
-        if self._post:
-            self._h2.send_headers(stream_id, self._post_headers(len(query)))
+        self._streams[stream_id] = Response(question_octets(question))
+        headers = self._requests.headers(query)
+        if self._requests.post:
+            self._h2.send_headers(stream_id, headers)
             self._h2.send_data(stream_id, query, end_stream=True)
         else:
-            self._h2.send_headers(stream_id, self._get_headers(query), end_stream=True)
+            self._h2.send_headers(stream_id, headers, end_stream=True)
         return stream_id
-
-    def _post_headers(self, size: int) -> Headers:
-        return [
-            (b":method", b"POST"),
-            (b":path", self._path),
-            *self._fixed,
-            (b"content-type", MEDIA_TYPE),
-            (b"content-length", b"%d" % size),
-        ]
-
-    def _get_headers(self, query: bytes) -> Headers:
-        """With the query as base64url without padding characters (RFC 8484 6)."""
-        mark = b"&" if b"?" in self._path else b"?"
-        path = self._path + mark + b"dns=" + urlsafe_b64encode(query).rstrip(b"=")
-        return [(b":method", b"GET"), (b":path", path), *self._fixed]
 
     def forget(self, key: int) -> None:
         """Nobody waits for this exchange any longer."""
@@ -142,21 +120,14 @@ class DohSession:
         """Takes the peer's limit of streams; none may begin where a query would not fit into a stream's window."""
         self.ready = True
         peer = self._h2.remote_settings
-        fits = not self._post or peer.initial_window_size >= _ROOM_OF_QUERY
+        fits = not self._requests.post or peer.initial_window_size >= _ROOM_OF_QUERY
         self._limit = min(self._pipeline, peer.max_concurrent_streams) if fits else 0
 
     def _response(self, stream_id: int, headers: dict[bytes, bytes]) -> Received | None:
         stream = self._streams.get(stream_id)
-        if stream is None:
-            return None
-        status = headers.get(b":status", b"?")
-        if status != b"200":
-            return self._refuse(stream_id, f"HTTP status {status.decode('ascii', 'replace')}")
-        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != MEDIA_TYPE:
-            return self._refuse(stream_id, "an answer that is no application/dns-message")
-        age = headers.get(b"age", b"")
-        stream.age = int(age) if age.isdigit() and len(age) < 10 else 0
-        return None
+        if self._on_alt_svc is not None and b"alt-svc" in headers:
+            self._on_alt_svc(headers[b"alt-svc"])
+        return self._refuse(stream_id, stream.begin(headers)) if stream is not None else None
 
     def _data(self, event: DataReceived) -> Received | None:
         """Takes a piece of the body. What nobody waits for is acknowledged all the same, or the connection's window ends."""
@@ -165,22 +136,17 @@ class DohSession:
             self._h2.acknowledge_received_data(size, stream_id)
         if (stream := self._streams.get(stream_id)) is None:
             return None
-        stream.body.append(event.data)
-        stream.size += len(event.data)
-        return self._refuse(stream_id, "an answer over 65535 octets") if stream.size > MAX_MESSAGE else None
+        return self._refuse(stream_id, stream.add(event.data))
 
     def _end(self, stream_id: int) -> Received | None:
         stream = self._streams.pop(stream_id, None)
-        if stream is None:
-            return None
-        message = b"".join(stream.body)
-        if message[:2] != _ID or not answers(message, stream.question):
-            return Received(stream_id, UpstreamFailed("an answer to another question"))
-        return Received(stream_id, message, stream.age)
+        return Received(stream_id, stream.end(), stream.age) if stream is not None else None
 
-    def _refuse(self, stream_id: int, reason: str) -> Received:
+    def _refuse(self, stream_id: int, reason: UpstreamFailed | None) -> Received | None:
+        if reason is None:
+            return None
         self.forget(stream_id)
-        return Received(stream_id, UpstreamFailed(reason))
+        return Received(stream_id, reason)
 
     def take(self) -> list[bytes]:
         """The octets to send, once only."""
@@ -188,7 +154,7 @@ class DohSession:
         return [octets] if octets else []
 
 
-def _reset(event: StreamReset) -> ResolveError:
+def _reset(event: StreamReset) -> UpstreamFailed:
     """REFUSED_STREAM was not looked at and is safe to repeat (RFC 9113 8.7)."""
     if event.error_code == ErrorCodes.REFUSED_STREAM:
         return Disconnected("the server refused the stream")
