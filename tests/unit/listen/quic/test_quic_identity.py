@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import HandshakeCompleted, StreamDataReceived
 from aioquic.tls import Epoch
 from cryptography import x509
-from quic_callers import Held, own, settled
+from quic_callers import Held, own, quic_configuration, settled
 
 from dohproxy.identity.own import BadCertificate, KeyPair
 from dohproxy.identity.peers import Authorities
@@ -15,6 +18,7 @@ from dohproxy.lab.certificates import Authority, Validity
 from dohproxy.listen.credentials import Credentials
 from dohproxy.listen.quic_reception import QuicReception
 from dohproxy.model import Attested
+from dohproxy.protocol.quic_server import ServerConnection
 
 PAY, WEB = "spiffe://prod.example/ns/pay/sa/ledger", "spiffe://prod.example/ns/web/sa/shop"
 BAD, UNSUPPORTED, EXPIRED, UNKNOWN_CA, REQUIRED = (0x100 + alert for alert in (42, 43, 45, 48, 116))
@@ -101,20 +105,35 @@ async def test_where_nobody_is_asked_nobody_is_known(serve, caller, front, of_pa
     assert front.asked[0][1] == "127.0.0.1"
 
 
-async def test_a_refusal_is_final(guarded, caller, front):
-    """What follows the Finished message, in the same read or later, does not complete the handshake."""
-    listener = guarded()
-    one = caller(listener)
-    one.quic.connect(one.address, trio.current_time())
-    one.send(FRAMED)
-    await one.until(lambda: one.ready is not None)  # so far only for the client
+def test_a_refusal_is_final(authority, server_credentials, bundle):
+    """What follows the Finished message before the refusal has left does not complete the handshake."""
+    reception = QuicReception(Credentials((own(server_credentials),), bundle, required=True))
+    shown = reception.certificates()[0]
+    configuration = QuicConfiguration(
+        is_client=False, alpn_protocols=["doq"], certificate=shown.chain[0], private_key=shown.key
+    )
+    client = QuicConnection(configuration=quic_configuration(authority.pem, "doq"))
+    client.connect("server", 0.0)
+    server = ServerConnection(
+        configuration, reception, original=client._peer_cid.cid, retried=None, streams=10, reset_key=bytes(32)
+    )
+
+    def to_server():
+        for datagram, _ in client.datagrams_to_send(0.0):
+            server.receive_datagram(datagram, "client", 0.0)
+
+    while not client._handshake_complete:
+        to_server()
+        for datagram, _ in server.datagrams_to_send(0.0):
+            client.receive_datagram(datagram, "server", 0.0)
     for _ in range(3):
-        one.quic._crypto_streams[Epoch.HANDSHAKE].sender.write(b"\0")
-        one.quic._handshake_confirmed = False
-        one.send(FRAMED)
-        one.flush()
-    await one.until(lambda: False)
-    assert (one.closed.error_code, front.asked) == (REQUIRED, [])
+        client.send_stream_data(client.get_next_available_stream_id(), FRAMED, end_stream=True)
+        to_server()
+        client._crypto_streams[Epoch.HANDSHAKE].sender.write(b"\0")
+    seen = list(iter(server.next_event, None))
+    assert server.closing
+    assert not server.handshake.done
+    assert not [event for event in seen if isinstance(event, (HandshakeCompleted, StreamDataReceived))]
 
 
 async def test_resumption_keeps_identities_apart(guarded, caller, call, front, of_pay, of_web):
