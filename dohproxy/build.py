@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import ChainMap
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -49,13 +50,17 @@ from dohproxy.resolve.trusted import Trusted
 from dohproxy.resolve.upkeep import Upkeep
 from dohproxy.resolve.validated import Validated
 from dohproxy.resolve.witness import Recorder, Witness
+from dohproxy.upstream.bootstrap import locator
 from dohproxy.upstream.doh import Doh
 from dohproxy.upstream.dot import Dot
+from dohproxy.upstream.network import Network
 from dohproxy.upstream.plain import Tcp, Udp
+from dohproxy.upstream.pool import Pool
 from dohproxy.upstream.secret import secret_of_machine
 from dohproxy.wire.names import ROOT, to_text
 
-_TRANSPORTS = {"tls": Dot, "https": Doh, "udp": Udp, "tcp": Tcp}
+_Upstream = Dot | Doh | Tcp | Udp
+_TRANSPORTS: dict[str, type[_Upstream]] = {"tls": Dot, "https": Doh, "udp": Udp, "tcp": Tcp}
 RELEASED = 1_795_000_000
 """Seconds since 1970: a clock that tells less is wrong, and must not make the built-in anchors look unborn."""
 REPLY_SHARE = 0.25
@@ -95,6 +100,12 @@ class Meaning:
             any(mode not in (None, Mode.OFF) for mode in modes),
             tuple((file, file.stat().st_mtime_ns) for file in files),
         )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of all upstreams."""
+        upstreams = (*self.upstreams, *(upstream for zone in self.zones for upstream in zone.upstreams))
+        return tuple(address for upstream in upstreams for address in upstream.addresses)
 
 
 def wall_clock(dnssec: Dnssec) -> Callable[[], int]:
@@ -153,23 +164,34 @@ class Core:
 
     def _routes(self, *, any_date: bool = False) -> dict[Name, Group]:
         """The upstreams of every zone, and for all other names; `any_date` does not look at the dates of certificates."""
-        groups = {
-            zone.name: self._group(zone.upstreams, to_text(zone.name), strategy=zone.strategy, any_date=any_date)
-            for zone in self.meaning.zones
-        }
-        if self.meaning.upstreams:
-            groups.setdefault(ROOT, self._group(self.meaning.upstreams, any_date=any_date))
+        general = self._open(self.meaning.upstreams, {}, any_date=any_date)
+        groups = {}
+        for zone in self.meaning.zones:
+            opened = self._open(zone.upstreams, general, any_date=any_date)
+            groups[zone.name] = self._group(opened, to_text(zone.name), strategy=zone.strategy)
+        if general:
+            groups.setdefault(ROOT, self._group(general))
         return groups
 
-    def _group(
-        self, upstreams: Sequence[Upstream], where: str = "", *, strategy: str | None = None, any_date: bool = False
-    ) -> Group:
-        """The upstreams ready to be asked: with CD set if we validate, finding what is bogus is then ours (RFC 6840 5.9)."""
+    def _open(self, upstreams: Sequence[Upstream], general: dict[str, _Upstream], *, any_date: bool) -> dict[str, _Upstream]:
+        """The upstreams ready to be asked, by name: with CD set if we validate, finding what is bogus is then ours (RFC 6840 5.9).
+
+        Those without addresses are found by each other, or by the `general` ones.
+        """
         forwarding, cd = self.meaning.forwarding, self.meaning.validates
-        forwarding = replace(forwarding, strategy=strategy or forwarding.strategy)
-        meant = [replace(upstream, any_date=any_date) for upstream in upstreams]
-        opened = tuple(_TRANSPORTS[upstream.scheme](upstream, forwarding, checking_disabled=cd) for upstream in meant)
-        return Group(opened, forwarding, where=where, secret=secret_of_machine(b"spread"), on_return=self._take_heart)
+        opened: dict[str, _Upstream] = {}
+        locate = locator(ChainMap(opened, general), forwarding.timeout)
+        for upstream in upstreams:
+            open_ = _TRANSPORTS[upstream.scheme]
+            opened[upstream.name] = one = open_(replace(upstream, any_date=any_date), forwarding, checking_disabled=cd)
+            if isinstance(one, Pool):
+                one.located(locate)
+        return opened
+
+    def _group(self, opened: dict[str, _Upstream], where: str = "", *, strategy: str | None = None) -> Group:
+        forwarding = replace(self.meaning.forwarding, strategy=strategy or self.meaning.forwarding.strategy)
+        secret = secret_of_machine(b"spread")
+        return Group(tuple(opened.values()), forwarding, where=where, secret=secret, on_return=self._take_heart)
 
     def _take_heart(self) -> None:
         """Upstreams can be reached again: what failed for want of them need not go on failing."""
@@ -276,8 +298,14 @@ class Core:
         async with trio.open_nursery() as nursery, self._flights:
             for group in (*self._groups.values(), *self._undated.values()):
                 await nursery.start(group.run)
+            nursery.start_soon(Network(self.meaning.addresses, self._renew).run)
             task_status.started()
             await trio.sleep_forever()
+
+    def _renew(self) -> None:
+        """The network is another one."""
+        for group in (*self._groups.values(), *self._undated.values()):
+            group.renew()
 
 
 def _root_tags(trusted: Trusted) -> frozenset[int]:

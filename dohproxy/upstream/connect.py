@@ -12,6 +12,10 @@ import trio
 STAGGER = 0.25
 """Seconds before the next address is tried as well (RFC 8305 5)."""
 
+USER_TIMEOUT = 5.0
+"""Seconds after which a connection is given up on that the peer acknowledges nothing of any more (RFC 5482)."""
+
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -85,6 +89,8 @@ async def _connect_one(address: str, port: int) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if _USER_TIMEOUT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(USER_TIMEOUT * 1000))
         await _connected(sock, address, port)
     except BaseException:
         sock.close()

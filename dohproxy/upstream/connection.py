@@ -141,6 +141,9 @@ class Connection:
         self._opened_by = self._active + route.connect_timeout
         self._heard = -1.0
         """When the server last said something, beyond TLS."""
+        self._opened = -1.0
+        self.silent_since = -1.0
+        """When the question was asked that made it SUSPECT."""
         self._error: ResolveError = NotReady("the proxy is stopping")
 
     def __repr__(self) -> str:
@@ -229,6 +232,8 @@ class Connection:
     def _admit(self) -> None:
         """The peer is known and ready: questions that wait may begin, unless it takes none any more."""
         if self._session.ready and self.state not in _OVER:
+            if self.state is State.CONNECTING:
+                self._opened = trio.current_time()
             self.state = State.OPEN
             if self._backlog:
                 self._begin_waiting()
@@ -265,7 +270,7 @@ class Connection:
                 continue
             exchange.wake()
             if self.state is State.OPEN and self._heard < exchange.began:
-                self.state = State.SUSPECT
+                self.state, self.silent_since = State.SUSPECT, exchange.began
         return earliest
 
     def _next_deadline(self, earliest: float) -> float:
@@ -294,6 +299,10 @@ class Connection:
         if self._session.closing or self.state in (State.SUSPECT, State.RETIRING):
             self._end(Disconnected("the connection has had its time"))
         self.expect(self._active + self._idle_timeout)
+
+    def shares_fate(self, since: float) -> bool:
+        """Whether it is open and was not heard of either, since another one of the same upstream fell silent."""
+        return self.state is _OPEN and max(self._heard, self._opened) < since
 
     def give_up(self) -> None:
         """Ends it; what is under way is to be asked elsewhere."""
