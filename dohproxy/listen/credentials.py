@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from msgspec import Struct
 
@@ -26,8 +27,15 @@ class Credentials(Struct, frozen=True):
     allow_tls12: bool = False
 
 
+_NONE: Final[TrustBundles] = {}
+
+
+def _no_bundles() -> TrustBundles:
+    return _NONE
+
+
 def credentials(
-    tls: settings.Tls, svid: OwnCertificate | None = None, bundles: Callable[[], TrustBundles] = lambda: {}
+    tls: settings.Tls, svid: OwnCertificate | None = None, bundles: Callable[[], TrustBundles] = _no_bundles
 ) -> Credentials:
     """Those of a configuration; `svid` and `bundles` are the Workload API's. Raises BadCertificate or BadAuthorities."""
     asked = tls.client_auth != "none"

@@ -33,7 +33,9 @@ async def receive(stream: Stream, host: str) -> str:
 
     Raises MalformedMessage where there is no such header; takes as long as the balancer does.
     """
-    fixed = await _exactly(stream, FIXED)
+    fixed = await _exactly(stream, len(SIGNATURE))
+    if fixed == SIGNATURE:
+        fixed += await _exactly(stream, FIXED - len(SIGNATURE))
     rest = await _exactly(stream, rest_untrusted(fixed))
     return client_untrusted(fixed, rest) or host
 
@@ -67,6 +69,4 @@ async def _exactly(stream: Stream, size: int) -> bytes:
         if not (octets := await stream.receive_some(size - len(found))):
             raise MalformedMessage("the stream ended amid a header of the PROXY protocol")
         found += octets
-        if not SIGNATURE.startswith(found[: len(SIGNATURE)]) and size == FIXED:
-            raise MalformedMessage("no header of the PROXY protocol, version 2")
     return found
