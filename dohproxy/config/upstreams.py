@@ -22,8 +22,9 @@ _OF_TLS = ("tls_name", "ca_file", "method", "client_certificate", "client_key", 
 def zones(written: document.Document, files: Files, report: Report) -> tuple[settings.Zone, ...]:
     """The zones with upstreams of their own."""
     seen: set[bytes] = set()
+    general = () if any(zone.name == names.ROOT for zone in written.zone) else written.upstream
     for zone in written.zone:
-        check_bootstraps(zone.upstream, written.upstream, report)
+        check_bootstraps(zone.upstream, general, report)
         if zone.name in seen:
             report.problem((*zone.at, "name"), f"the zone {names.to_text(zone.name)} is there twice")
         seen.add(zone.name)
