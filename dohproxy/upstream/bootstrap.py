@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from ipaddress import ip_address
 from itertools import zip_longest
@@ -55,8 +55,8 @@ class Asked(Protocol):
         ...
 
 
-def locator(known: Mapping[str, Asked], timeout: float) -> Locate:
-    """Finds upstreams by those that are `known` by name once they are asked; `timeout` is in seconds."""
+def locator(known: Callable[[str], Asked], timeout: float) -> Locate:
+    """Finds upstreams by others, which are `known` by name once they are to be asked; `timeout` is in seconds."""
 
     def locate(upstream: settings.Upstream) -> Find:
         if upstream.bootstrap == SYSTEM:
@@ -78,10 +78,10 @@ async def ask_system(host: str, port: int) -> Found:
     return Found(tuple(dict.fromkeys(str(address[0]) for *_, address in found)), SYSTEM_TTL)
 
 
-async def _ask_known(known: Mapping[str, Asked], name: str, host: Name, patience: float) -> Found:
+async def _ask_known(known: Callable[[str], Asked], name: str, host: Name, patience: float) -> Found:
     while True:
         try:
-            return await ask_upstream(known[name], host, trio.current_time() + patience)
+            return await ask_upstream(known(name), host, trio.current_time() + patience)
         except NotReady:
             await trio.sleep(_NOT_YET)
 
