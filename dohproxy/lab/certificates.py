@@ -11,10 +11,13 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from msgspec import Struct
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class Validity(Struct, frozen=True):
@@ -74,14 +77,22 @@ class Authority:
         """For a server of these DNS names and IP addresses (RFC 6125, RFC 5280 4.2.1.6)."""
         return self._issue(names[0], [_server_name(name) for name in names], ExtendedKeyUsageOID.SERVER_AUTH, validity)
 
-    def client(self, name: str, *identities: str, validity: Validity | None = None) -> Credentials:
+    def client(
+        self, name: str, *identities: str, validity: Validity | None = None, key: PrivateKey | None = None
+    ) -> Credentials:
         """For a client: each identity is a URI SAN such as `spiffe://prod.example/ns/pay/sa/web`, else a DNS name."""
-        return self._issue(name, [_client_name(identity) for identity in identities], ExtendedKeyUsageOID.CLIENT_AUTH, validity)
+        purpose = ExtendedKeyUsageOID.CLIENT_AUTH
+        return self._issue(name, [_client_name(identity) for identity in identities], purpose, validity, key)
 
     def _issue(
-        self, subject: str, names: Sequence[x509.GeneralName], purpose: ObjectIdentifier, validity: Validity | None
+        self,
+        subject: str,
+        names: Sequence[x509.GeneralName],
+        purpose: ObjectIdentifier,
+        validity: Validity | None,
+        key: PrivateKey | None = None,
     ) -> Credentials:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(_common_name(subject), key.public_key(), validity or self.validity)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(sign_certificates=False), critical=True)
@@ -91,7 +102,7 @@ class Authority:
         certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
         return Credentials(certificate + self.pem, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, validity: Validity) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: PublicKey, validity: Validity) -> x509.CertificateBuilder:
         own = self._key.public_key()
         return (
             x509.CertificateBuilder(issuer_name=self._name, subject_name=subject, public_key=key)
