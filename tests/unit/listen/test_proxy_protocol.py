@@ -1,4 +1,5 @@
 import struct
+from functools import partial
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -88,7 +89,7 @@ def balanced(listening, make_intake, nursery):
         intake = make_intake(proxy_protocol=networks)
         listener = TcpListener(sock, intake, ConnectionTable(intake.limits, intake.counters))
         nursery.start_soon(listener.run)
-        return intake, lambda: trio.open_tcp_stream(*sock.getsockname())
+        return intake, partial(trio.open_tcp_stream, *sock.getsockname())
 
     return start
 
@@ -112,7 +113,7 @@ async def test_without_a_header_the_balancer_is_not_served(balanced, front):
 
 
 async def test_others_tell_no_addresses(balanced, front):
-    intake, connect = balanced((ip_network("192.0.2.0/24"),))
+    _, connect = balanced((ip_network("192.0.2.0/24"),))
     async with await connect() as stream:
         await stream.send_all(b"\0\x0c" + b"query".ljust(12))
         assert (await stream.receive_some())[2:].rstrip() == b"QUERY"

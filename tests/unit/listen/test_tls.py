@@ -4,7 +4,6 @@ import os
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import trio
