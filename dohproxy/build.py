@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import ChainMap
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -174,13 +173,13 @@ class Core:
         return groups
 
     def _open(self, upstreams: Sequence[Upstream], general: dict[str, _Upstream], *, any_date: bool) -> dict[str, _Upstream]:
-        """The upstreams ready to be asked, by name: with CD set if we validate, finding what is bogus is then ours (RFC 6840 5.9).
+        """The upstreams ready to be asked, by name: those without addresses are found by each other, or by the `general` ones.
 
-        Those without addresses are found by each other, or by the `general` ones.
+        They are asked with CD set if we validate: finding what is bogus is then ours (RFC 6840 5.9).
         """
         forwarding, cd = self.meaning.forwarding, self.meaning.validates
         opened: dict[str, _Upstream] = {}
-        locate = locator(ChainMap(opened, general), forwarding.timeout)
+        locate = locator(lambda name: opened.get(name) or general[name], forwarding.timeout)
         for upstream in upstreams:
             open_ = _TRANSPORTS[upstream.scheme]
             opened[upstream.name] = one = open_(replace(upstream, any_date=any_date), forwarding, checking_disabled=cd)
