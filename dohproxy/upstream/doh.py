@@ -32,7 +32,7 @@ class Doh(StreamPool):
         super().__init__(upstream, forwarding)
         self._new_session = partial(
             DohSession,
-            _authority(upstream),
+            authority(upstream),
             upstream.path,
             upstream.method,
             pipeline=forwarding.pipeline,
@@ -52,7 +52,7 @@ class Doh(StreamPool):
         return self._tls.layer()
 
 
-def _authority(upstream: settings.Upstream) -> str:
+def authority(upstream: settings.Upstream) -> str:
     """The host and port of the URL (RFC 3986 3.2)."""
     host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
     return host if upstream.port == _HTTPS else f"{host}:{upstream.port}"
