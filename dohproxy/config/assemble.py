@@ -28,6 +28,8 @@ PRIVATE_NETWORKS = tuple(
 )
 """Who is served where `[access] allow` is not written: loopback, private (RFC 1918, RFC 4193) and link-local addresses."""
 
+LEAST_SHARED = 1 << 20
+
 
 def assemble(written: document.Document, base: Path, report: Report) -> Settings:
     """The settings; `base` is where relative paths start. Problems go into the report, and the result is then of no use."""
@@ -43,12 +45,13 @@ def assemble(written: document.Document, base: Path, report: Report) -> Settings
         dnssec=_dnssec(written.dnssec, files, report),
         zones=zones(written, files, report),
         policy=policy(written.policy, files, report),
-        cache=_cache(written.cache, report),
+        cache=_cache(written.cache, files, report),
         local=settings.Local(
             written.local.special_use_names,
             tuple(files.readable(file.value, file.at) for file in written.local.hosts),
             written.local.records,
         ),
+        ddr=_ddr(written, report),
         log=settings.Log(**_fields(written.log)),
         workers=settings.Workers(**_fields(written.workers)),
         evidence=_evidence(written, files, report),
@@ -73,6 +76,16 @@ def _captive_portal(written: document.CaptivePortal | None) -> settings.CaptiveP
     return None if written is None else settings.CaptivePortal(written.names, written.upstream)
 
 
+def _ddr(written: document.Document, report: Report) -> settings.Ddr | None:
+    """What is told of encrypted listeners: without one, it could only be that there is none."""
+    if written.ddr is None:
+        return None
+    if not any(getattr(written.listen, kind) for kind in written.ddr.order):
+        kinds = ", ".join(written.ddr.order) or "any kind"
+        report.problem(written.ddr.at, f"there is no listener of {kinds} to tell of", allowed="encrypted listeners in [listen]")
+    return settings.Ddr(written.ddr.name, written.ddr.addresses, written.ddr.order)
+
+
 def _access(written: document.Access) -> settings.Access:
     limits = settings.ClientLimits(
         written.queries_per_second,
@@ -86,10 +99,13 @@ def _access(written: document.Access) -> settings.Access:
     return settings.Access(allow, written.action == "drop", limits)
 
 
-def _cache(written: document.Cache, report: Report) -> settings.Cache:
+def _cache(written: document.Cache, files: Files, report: Report) -> settings.Cache:
     if written.min_ttl > written.max_ttl:
         report.problem((*written.at, "min_ttl"), f"{written.min_ttl} is more than max_ttl, {written.max_ttl}")
-    return settings.Cache(**_fields(written))
+    if written.shared_size < LEAST_SHARED:
+        report.problem((*written.at, "shared_size"), f"{written.shared_size} octets are too few", allowed="1 MiB or more")
+    shared = None if written.shared is None else files.writable(written.shared, (*written.at, "shared"))
+    return settings.Cache(**_fields(written) | {"shared": shared})
 
 
 def _dnssec(written: document.Dnssec, files: Files, report: Report) -> settings.Dnssec:

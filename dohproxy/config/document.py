@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from dohproxy.config import settings, texts, urls
+from dohproxy.config import identities, settings, texts, urls
 from dohproxy.config.settings import Anchor, Endpoint, LocalRecord, NamePattern, Network
 from dohproxy.config.urls import Url
 from dohproxy.config.written import Allowed, Placed, Shorthand, Table, Text
@@ -50,6 +50,19 @@ DenyAction = Annotated[Action, Text(texts.action, ", ".join(_BLOCKING), _BLOCKIN
 OdohConfig = Annotated[bytes, Text(texts.base64, "the base64 of an ObliviousDoHConfigs structure (RFC 9230 6.1)")]
 PinText = Annotated[bytes, Text(texts.pin, '"sha256/" and the base64 of a SHA-256 digest (RFC 7469 2.4)')]
 Strategy = Literal["ordered", "fastest", "race", "spread"]
+TrustDomainText = Annotated[str, Text(identities.check_trust_domain, 'a trust domain, such as "prod.example"')]
+SpiffeText = Annotated[
+    str,
+    Text(
+        identities.check_pattern,
+        'a SPIFFE ID, such as "spiffe://prod.example/ns/pay/sa/web", or the beginning of some and "*" for any ending:'
+        ' "spiffe://prod.example/ns/pay/*"',
+    ),
+]
+IdentityText = Annotated[
+    str,
+    Text(identities.check_other_pattern, '"dns:" and a name, "dns:*." and one (what is below it), or "subject:" and a subject'),
+]
 EvidenceLevel = Literal["off", "failures", "all"]
 
 _LISTEN, _FORWARDING, _DNSSEC = settings.Listen(), settings.Forwarding(), settings.Dnssec()
@@ -92,7 +105,7 @@ class Certificate(Table, frozen=True, kw_only=True):
 class TrustDomain(Table, frozen=True, kw_only=True):
     """An entry of `trust_domains` in `[tls]`."""
 
-    name: str
+    name: TrustDomainText
     ca_file: str
 
 
@@ -246,8 +259,8 @@ class PolicyGroup(Table, frozen=True, kw_only=True):
 
     name: str
     clients: tuple[Placed[NetworkText], ...] = ()
-    spiffe: tuple[Placed[str], ...] = ()
-    identities: tuple[Placed[str], ...] = ()
+    spiffe: tuple[Placed[SpiffeText], ...] = ()
+    identities: tuple[Placed[IdentityText], ...] = ()
     default: Literal["allow", "deny"] = "allow"
     allow: tuple[Placed[RuleText], ...] = ()
     deny: tuple[Placed[RuleText], ...] = ()
@@ -280,6 +293,8 @@ class Cache(Table, frozen=True, kw_only=True):
     stale_max: WholeSeconds = _CACHE.stale_max
     stale_after: Seconds = _CACHE.stale_after
     prefetch: bool = _CACHE.prefetch
+    shared: str | None = None
+    shared_size: Octets = _CACHE.shared_size
 
 
 class Local(Table, frozen=True, kw_only=True):
@@ -288,6 +303,14 @@ class Local(Table, frozen=True, kw_only=True):
     special_use_names: bool = True
     hosts: tuple[Placed[str], ...] = ()
     records: tuple[RecordText, ...] = ()
+
+
+class Ddr(Table, frozen=True, kw_only=True):
+    """`[ddr]`."""
+
+    name: NameText
+    addresses: tuple[Address, ...] = ()
+    order: tuple[settings.Encrypted, ...] = settings.DDR_ORDER
 
 
 class Log(Table, frozen=True, kw_only=True):
@@ -326,8 +349,9 @@ class Document(Table, frozen=True, kw_only=True):
     dnssec: Dnssec = Dnssec(at=("dnssec",))
     zone: tuple[Zone, ...] = ()
     policy: Policy = Policy()
-    cache: Cache = Cache()
+    cache: Cache = Cache(at=("cache",))
     local: Local = Local(at=("local",))
+    ddr: Ddr | None = None
     log: Log = Log()
     evidence: Evidence = Evidence(at=("evidence",))
     workers: Workers = Workers()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from dohproxy.config import document
+from dohproxy.config.identities import SCHEME
+from dohproxy.config.listening import ENCRYPTED
 from dohproxy.config.report import Report
 from dohproxy.config.settings import Settings
 from dohproxy.model import Mode, Name
@@ -29,6 +31,7 @@ def warn(written: document.Document, settings: Settings, report: Report) -> None
     _zones(written, settings, report)
     _lists(written, settings, report)
     _groups(written, report)
+    _identities(written, report)
     _access(written, settings, report)
     _evidence(settings, report)
 
@@ -82,8 +85,25 @@ def _lists(written: document.Document, settings: Settings, report: Report) -> No
 
 def _groups(written: document.Document, report: Report) -> None:
     for table in written.policy.group:
-        if not table.clients and table.name != "default":
+        if not (table.clients or table.spiffe or table.identities or table.name == "default"):
             report.warning(table.at, f'the group "{table.name}" has no clients, and so nobody is in it')
+
+
+def _identities(written: document.Document, report: Report) -> None:
+    """Identities that no client will ever have."""
+    listens = any(getattr(written.listen, key) for key in ENCRYPTED)
+    domains = {domain.name for domain in written.tls.trust_domains}
+    vouched = written.tls.client_ca_file is not None
+    for table in written.policy.group:
+        if (table.spiffe or table.identities) and (written.tls.client_auth == "none" or not listens):
+            lacks = "no encrypted listener" if not listens else 'tls.client_auth = "none"'
+            report.warning(table.at, f'identities of the group "{table.name}" are never attested: there is {lacks}')
+            continue
+        for pattern in () if vouched else table.identities:
+            report.warning(pattern.at, f"nobody vouches for {pattern.value}: there is no tls.client_ca_file")
+        for pattern in () if vouched or written.spiffe.socket is not None else table.spiffe:
+            if pattern.value.removeprefix(SCHEME).partition("/")[0] not in domains:
+                report.warning(pattern.at, f"nobody vouches for {pattern.value}: its trust domain is none of tls.trust_domains")
 
 
 def _access(written: document.Document, settings: Settings, report: Report) -> None:

@@ -19,6 +19,7 @@ def policy(written: document.Policy, files: Files, report: Report) -> settings.P
     _check_names(written.list, "list", report)
     _check_names(written.group, "group", report)
     _check_clients(written.group, report)
+    _check_identities(written.group, report)
     groups = [_group(group, written.list, report) for group in written.group]
     others = [group for group in groups if group.name != DEFAULT]
     last = next((group for group in groups if group.name == DEFAULT), UNWRITTEN)
@@ -28,8 +29,8 @@ def policy(written: document.Policy, files: Files, report: Report) -> settings.P
 def _check_names(tables: tuple[document.PolicyList, ...] | tuple[document.PolicyGroup, ...], kind: str, report: Report) -> None:
     seen: set[str] = set()
     for table in tables:
-        if not table.name:
-            report.problem((*table.at, "name"), "the name is empty")
+        if not table.name or not table.name.isprintable():
+            report.problem((*table.at, "name"), "the name is empty" if not table.name else "the name has control characters")
         if table.name in seen:
             report.problem((*table.at, "name"), f'a second {kind} has the name "{table.name}"')
         seen.add(table.name)
@@ -43,6 +44,17 @@ def _check_clients(groups: tuple[document.PolicyGroup, ...], report: Report) -> 
         for client in group.clients:
             if owner.setdefault(client.value, group.name) != group.name:
                 report.problem(client.at, f'{client.value} belongs to the group "{owner[client.value]}" already')
+
+
+def _check_identities(groups: tuple[document.PolicyGroup, ...], report: Report) -> None:
+    owner: dict[str, str] = {}
+    for group in groups:
+        for key, patterns in (("spiffe", group.spiffe), ("identities", group.identities)):
+            if group.name == DEFAULT and patterns:
+                report.problem((*group.at, key), 'the group "default" is everyone else and names no clients')
+            for pattern in patterns:
+                if owner.setdefault(pattern.value, group.name) != group.name:
+                    report.problem(pattern.at, f'{pattern.value} belongs to the group "{owner[pattern.value]}" already')
 
 
 def _list(written: document.PolicyList, files: Files, report: Report) -> settings.PolicyList:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -333,6 +334,9 @@ class Cache(Struct, frozen=True):
     stale_after: float = 1.8
     """How long a client waits for a fresh answer before it gets a stale one (RFC 8767 5)."""
     prefetch: bool = True
+    shared: Path | None = None
+    """Where answers are kept for all processes, and over restarts; None is nowhere."""
+    shared_size: int = 64 << 20
 
 
 class LocalRecord(Struct, frozen=True):
@@ -350,6 +354,23 @@ class Local(Struct, frozen=True):
     special_use_names: bool = True
     hosts: tuple[Path, ...] = ()
     records: tuple[LocalRecord, ...] = ()
+
+
+Encrypted = Literal["doh3", "doq", "doh", "dot"]
+"""The kinds of encrypted listeners, by their keys in `[listen]`."""
+DDR_ORDER: tuple[Encrypted, ...] = ("doh3", "doq", "doh", "dot")
+"""Which of our encrypted listeners clients shall prefer."""
+
+
+class Ddr(Struct, frozen=True):
+    """What clients that know us by our address alone are told of our encrypted listeners (RFC 9462)."""
+
+    name: Name
+    """That our certificate has."""
+    addresses: tuple[str, ...] = ()
+    """Where we are reached; () is where we listen."""
+    order: tuple[Encrypted, ...] = DDR_ORDER
+    """The kinds of listeners that are told of, the preferred ones first."""
 
 
 class Log(Struct, frozen=True):
@@ -399,6 +420,7 @@ class Settings(Struct, frozen=True):
     tls: Tls = Tls()
     spiffe: Spiffe = Spiffe()
     captive_portal: CaptivePortal | None = None
+    ddr: Ddr | None = None
     file: str = ""
     """Where it was read; "" is the built-in default."""
     warnings: tuple[Problem, ...] = ()

@@ -66,6 +66,10 @@ class Circumstances(Struct, frozen=True):
     """What policy decided on the answer; "" where no rule spoke."""
     policy: Rule | None = None
     """The rule of policy that decided."""
+    identity: str = ""
+    """Of the client, where a certificate attests it (see model.Attested); "" in records of old too."""
+    assurance: str = ""
+    """How sure we are who the client is, as in model.Assurance; "" where the proxy itself asked, and in records of old."""
 
 
 class Evidence(Struct, frozen=True):
@@ -104,6 +108,8 @@ class Evidence(Struct, frozen=True):
             answer.transport.value if answer.transport else "",
             verdict.action.value if verdict else "",
             verdict.rule if verdict else None,
+            client.identity,
+            "" if client is INTERNAL else client.assurance.value,
         )
         return write_evidence(replace(self, circumstances=circumstances)).encode()
 

@@ -30,6 +30,8 @@ class Counters(msgspec.Struct, eq=False):
     """Answered at once with a finished reply."""
     misses: int = 0
     """Given to the stages; some of them are answered from the answer cache."""
+    attested: int = 0
+    """Queries of clients with a verified certificate, of those that observers are told of."""
     garbage: int = 0
     """Responses and what no header could be read of: met with silence."""
     silenced: int = 0
@@ -92,6 +94,8 @@ class Counters(msgspec.Struct, eq=False):
 
     def observe(self, outcome: Outcome) -> None:
         """Count what became of one query."""
+        if outcome.client.identity:
+            self.attested += 1
         if outcome.rcode < 0:
             self._count_silence(outcome)
         else:

@@ -1,4 +1,7 @@
-"""The query log: one line a query, with as much of the client's address as the operator wants to keep."""
+"""The query log: one line a query, with as much of the client's address as the operator wants to keep.
+
+What a certificate attests is told in any case: it names a workload, and is what the policy went by.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +79,8 @@ def fields_of(outcome: Outcome, address: str) -> dict[str, Any]:
     question, verdict = outcome.question, outcome.verdict
     fields = {
         "client": address,
+        "identity": outcome.client.identity,
+        "assurance": outcome.client.assurance.value,
         "group": outcome.client.group,
         "transport": outcome.client.transport.value,
         "name": names.to_text(question.qname) if question else "",

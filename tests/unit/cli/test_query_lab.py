@@ -17,9 +17,9 @@ async def test_the_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     async with open_lab(tmp_path) as lab:
         settings = parse(lab.config_toml(5300), "lab.toml", tmp_path)
-        secure = await _ask(settings, read_question("www.rsa.lab", "A"), "127.0.0.1", False)
-        bogus = await _ask(settings, read_question("expired.bogus.lab", "A"), "127.0.0.1", False)
-        unchecked = await _ask(settings, read_question("expired.bogus.lab", "A"), "127.0.0.1", True)
+        secure = await _ask(settings, read_question("www.rsa.lab", "A"), ("127.0.0.1", ""), False)
+        bogus = await _ask(settings, read_question("expired.bogus.lab", "A"), ("127.0.0.1", ""), False)
+        unchecked = await _ask(settings, read_question("expired.bogus.lab", "A"), ("127.0.0.1", ""), True)
     assert lines_of(secure)[0] == "www.rsa.lab. A: NOERROR, secure"
     told = record_of(secure)
     assert [(link["zone"], link["security"]) for link in told["chain"]] == [

@@ -205,9 +205,16 @@ def test_the_circumstances_are_told_as_far_as_they_may(tree: Tree) -> None:
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
     assert read_evidence(line).circumstances == Circumstances(
-        "2026-11-18T11:06:40.500Z", "192.0.2.0", "payments", "udp", "quad9", "tls", "allow", VERDICT.rule
+        "2026-11-18T11:06:40.500Z", "192.0.2.0", "payments", "udp", "quad9", "tls", "allow", VERDICT.rule, "", "inferred"
     )
     assert b"192.0.2.7" not in line
+
+
+def test_records_from_before_clients_had_identities_are_read(tree: Tree) -> None:
+    record = json.loads(replace(recorded(tree, "www.example.com.")[0], client=CLIENT).written(0.0, "192.0.2.0", VERDICT))
+    del record["circumstances"]["identity"], record["circumstances"]["assurance"]
+    found = read_evidence(json.dumps(record)).circumstances
+    assert (found.client, found.identity, found.assurance) == ("192.0.2.0", "", "")
 
 
 def test_what_the_proxy_asks_itself_is_in_no_group(tree: Tree) -> None:

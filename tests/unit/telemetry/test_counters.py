@@ -1,3 +1,5 @@
+from msgspec.structs import replace
+
 from dohproxy.dnssec.reasons import CLOCK_NOT_SET
 from dohproxy.model import Action, Client, Ede, Outcome, Question, Rule, Security, Source, Transport, Verdict
 from dohproxy.telemetry.counters import Counters
@@ -20,6 +22,13 @@ def test_counts_what_became_of_queries():
     assert counters.security == {"secure": 1, "insecure": 1, "unchecked": 1, "bogus": 1}
     assert counters.blocked == {'list "ads"': 1}
     assert counters.upstream_failures == 0
+
+
+def test_queries_of_attested_clients_are_counted():
+    counters = Counters()
+    counters.observe(outcome())
+    counters.observe(replace(outcome(), client=Client("192.0.2.1", Transport.DOT, identity="dns:web.example")))
+    assert counters.attested == 1
 
 
 def test_hits_count_with_what_validation_had_found():

@@ -154,7 +154,17 @@ def test_the_rule_of_policy_and_the_client_are_told(tmp_path):
         "upstream_transport": "",
         "action": "nxdomain",
         "policy": {"text": "*.ads.example", "where": 'list "ads"', "file": "ads.txt", "line": 3},
+        "identity": "",
+        "assurance": "inferred",
     }
+
+
+def test_what_a_certificate_attests_is_told_in_any_case(tmp_path):
+    proxy = Proxy(tmp_path, "all", log=Log(clients="none"))
+    proxy.tell(Client("192.0.2.77", Transport.DOT, "kids", "spiffe://prod.example/pay"), SECURE)
+    [record] = proxy.records()
+    told = record["circumstances"]
+    assert (told["client"], told["identity"], told["assurance"]) == ("", "spiffe://prod.example/pay", "attested")
 
 
 @pytest.mark.parametrize(("clients", "told"), [("full", "192.0.2.77"), ("short", "192.0.2.0"), ("none", "")])

@@ -34,6 +34,7 @@ def test_json_line():
     assert event == {
         "event": "query",
         "client": "192.0.2.77",
+        "assurance": "inferred",
         "group": "kids",
         "transport": "udp",
         "name": "www.example.",
@@ -53,7 +54,7 @@ def test_json_line():
 def test_text_line_quotes_what_needs_it():
     line = logged(Log(), ede=(Ede(7, 'expired "x"'),))
     assert line.endswith(' upstream=quad9 ede="7 expired \\"x\\"" ms=12.346 size=99\n')
-    assert " query client=192.0.2.77 group=kids transport=udp name=www.example. type=AAAA " in line
+    assert " query client=192.0.2.77 assurance=inferred group=kids transport=udp name=www.example. type=AAAA " in line
 
 
 def test_a_name_cannot_forge_a_line():
@@ -104,3 +105,26 @@ def test_what_is_there_to_be_told_is_told_without_the_query_log(security, source
     question = Question(b"\3www\7example\0", 1)
     QueryLog(Log(), lines).observe(Outcome(question, client, 0, security, source, verdict, (), "", 0.0, 9))
     assert bool(lines.lines) is told
+
+
+@pytest.mark.parametrize("clients", ["full", "short", "none"])
+def test_what_a_certificate_attests_is_told_in_any_case(clients):
+    lines = Lines()
+    client = Client("192.0.2.77", Transport.DOT, "pay", "spiffe://prod.example/ns/pay")
+    QueryLog(Log(format="json", queries=True, clients=clients), lines).observe(
+        Outcome(Question(b"\1a\0", 1), client, 0, Security.SECURE, Source.CACHE, None, (), "", 0.0, 99)
+    )
+    event = json.loads(lines.lines[0])
+    assert (event["identity"], event["assurance"]) == ("spiffe://prod.example/ns/pay", "attested")
+    assert event.get("client") == {"full": "192.0.2.77", "short": "192.0.2.0", "none": None}[clients]
+
+
+def test_an_identity_cannot_forge_a_line():
+    lines = Lines()
+    client = Client("192.0.2.77", Transport.DOT, "pay", 'subject:CN=x" security=secure\n2026')
+    QueryLog(Log(queries=True), lines).observe(
+        Outcome(Question(b"\1a\0", 1), client, 0, Security.BOGUS, Source.CACHE, None, (), "", 0.0, 99)
+    )
+    [line] = lines.lines
+    assert line.count("\n") == 1
+    assert '\\" security=secure' in line
