@@ -151,6 +151,8 @@ class Upstream(Struct, frozen=True):
     """SHA-256 digests of SubjectPublicKeyInfo (RFC 7469 2.4), of which the chain must have one; () is any."""
     tbs_pins: tuple[bytes, ...] = ()
     """SHA-256 digests of whole TBSCertificates, as DNS stamps have them: of these too the chain must have one; () is any."""
+    designated_by: str = ""
+    """The IP address of the resolver that told of this one, which the certificate must have too (RFC 9462 4.2); "" is none."""
     zero_rtt: bool = False
     """Whether questions may leave in the first flight of a resumed QUIC connection (RFC 9250 4.5)."""
     upgrade: bool = False

@@ -12,6 +12,7 @@ from msgspec import Struct
 from dohproxy.config import settings
 from dohproxy.identity.authorities import FileAuthorities
 from dohproxy.identity.contexts import show
+from dohproxy.identity.designation import is_designated
 from dohproxy.identity.followed import Complain, nobody
 from dohproxy.identity.key_log import private_log
 from dohproxy.identity.own import KeyPair, OwnCertificate
@@ -168,9 +169,12 @@ class TlsClient:
         return Unwelcome(f"the server refuses our certificate: {why}") if why and self._own is not None else None
 
     def check_pins(self, chain: Sequence[bytes]) -> None:
-        """Raises Unwelcome, with the pins that would match, unless the verified chain has what is pinned."""
+        """Raises Unwelcome, with the pins that would match, unless the verified chain has what is pinned, and is designated."""
         if not certificate_matches(self.pins, self.tbs_pins, chain):
             raise Unwelcome(f"none of the server's certificates is pinned: they have {pins_of(chain) or 'no keys'}")
+        by = self._upstream.designated_by
+        if by and not (chain and is_designated(chain[0], by)):
+            raise Unwelcome(f"its certificate is not for {by} too, which designated it (RFC 9462 4.2)")
 
     def _current(self) -> _Terms:
         pair = None if self._own is None else self._own.current()

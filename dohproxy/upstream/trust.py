@@ -17,6 +17,7 @@ from service_identity.exceptions import CertificateError
 
 from dohproxy.config import settings
 from dohproxy.identity.authorities import FileAuthorities
+from dohproxy.identity.designation import is_designated
 from dohproxy.identity.followed import Complain, nobody
 from dohproxy.identity.pins import certificate_matches, pins_of
 from dohproxy.protocol.quic_tls import Refused
@@ -36,6 +37,7 @@ class Trust:
         self.name = (upstream.tls_name or upstream.host).removesuffix(".")
         self._is_address = _is_address(self.name)
         self._pins, self._tbs_pins = upstream.pins, upstream.tbs_pins
+        self._designated_by = upstream.designated_by
         self._flags = NO_CHECK_TIME if upstream.any_date else 0
         self._authorities = None if upstream.ca_file is None else FileAuthorities(upstream.ca_file, complain)
         self._terms: tuple[object, ...] = ()
@@ -59,6 +61,8 @@ class Trust:
         encoded = [one.public_bytes(Encoding.DER) for one in chain]
         if not certificate_matches(self._pins, self._tbs_pins, encoded):
             raise Refused(AlertDescription.bad_certificate, f"none of its chain is pinned; it has {pins_of(encoded)}")
+        if self._designated_by and not is_designated(encoded[0], self._designated_by):
+            raise Refused(AlertDescription.bad_certificate, f"it is not for {self._designated_by}, which designated it, too")
 
     def _verify_purpose(self, certificate: x509.Certificate) -> None:
         """RFC 5280 4.2.1.12."""
