@@ -67,6 +67,8 @@ class ClientConnection(QuicConnection):
         self._is_verified = False
         self._was_reset = False
         self._stays = False
+        self.ended_it = False
+        """Whether it ends by our will."""
 
     @property
     def greeted(self) -> bool:
@@ -99,6 +101,11 @@ class ClientConnection(QuicConnection):
         if self._was_reset:
             return ConnectionTerminated(QuicErrorCode.NO_ERROR, None, "the server has forgotten the connection")
         return self._close_event
+
+    def close(self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = "") -> None:
+        """End it, unless that has begun."""
+        self.ended_it = self.ended_it or self._close_event is None
+        super().close(error_code, frame_type, reason_phrase)
 
     @property
     def owed(self) -> bool:

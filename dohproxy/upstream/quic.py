@@ -23,6 +23,21 @@ _PROBE = 3
 _WHOLE = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
 """The options IP_MTU_DISCOVER and IPV6_MTU_DISCOVER of Linux."""
 _BUFFER = 1 << 20
+_WORDS = 100
+"""Characters at most of what a server has to say."""
+_REFUSALS = {
+    int(alert): alert.name.replace("_", " ")
+    for alert in (
+        AlertDescription.bad_certificate,
+        AlertDescription.unsupported_certificate,
+        AlertDescription.certificate_revoked,
+        AlertDescription.certificate_expired,
+        AlertDescription.certificate_unknown,
+        AlertDescription.unknown_ca,
+        AlertDescription.access_denied,
+    )
+}
+"""By which one side refuses the other's certificate (RFC 8446 6.2)."""
 _MOVED = frozenset(
     (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV, errno.ENXIO)
 )
@@ -122,7 +137,7 @@ async def _greeted(path: Path) -> Path:
                 path.receive()
             path.tick(trio.current_time())
             if path.quic.end is not None:
-                raise ConnectionAbortedError(in_words(path.quic.end))
+                raise ConnectionAbortedError(in_words(path.quic.end, ours=path.quic.ended_it))
             path.send()
     except BaseException:
         path.close()
@@ -130,21 +145,24 @@ async def _greeted(path: Path) -> Path:
     return path
 
 
-def in_words(end: ConnectionTerminated) -> str:
-    """Why a connection ended."""
-    if alert := alert_of(end):
-        return f"TLS: {alert}"
-    return (end.reason_phrase or f"closed with error {end.error_code:#x}").lower()
-
-
-def alert_of(end: ConnectionTerminated) -> str:
-    """The TLS alert that ended a connection (RFC 9001 4.8), in words; "" if none did."""
+def in_words(end: ConnectionTerminated, *, ours: bool) -> str:
+    """Why a connection ended, by our will or the server's."""
+    said = "".join(filter(str.isprintable, end.reason_phrase))[:_WORDS].lower()
+    if not is_alert(end):
+        return said or f"closed with error {end.error_code:#x}"
     number = end.error_code - QuicErrorCode.CRYPTO_ERROR
-    if end.frame_type is None or not 0 <= number < 0x100:
-        return ""
-    with suppress(ValueError):
-        return AlertDescription(number).name.replace("_", " ")
-    return f"alert {number}"
+    if ours and number in _REFUSALS:
+        return f"its certificate is refused: {said}"
+    if not ours and number == AlertDescription.certificate_required:
+        return "the server wants a certificate of us"
+    if not ours and number in _REFUSALS:
+        return f"the server refuses our certificate: {_REFUSALS[number]}"
+    return f"TLS: {said or f'alert {number}'}"
+
+
+def is_alert(end: ConnectionTerminated) -> bool:
+    """Whether a TLS alert ended a connection (RFC 9001 4.8)."""
+    return end.frame_type is not None and 0 <= end.error_code - QuicErrorCode.CRYPTO_ERROR < 0x100
 
 
 def _connected(address: str, port: int) -> socket.socket:

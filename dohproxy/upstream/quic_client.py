@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from dohproxy.identity.own import BadCertificate, KeyPair, OwnCertificate
 from dohproxy.protocol.quic_client import MAX_DATAGRAM, MAX_STREAM, ClientConnection
 from dohproxy.upstream.trust import Trust
 
+logging.getLogger("quic").disabled = True  # what matters of it is told by those who use the connection
 _FIRST_RTT = 0.1
 """Seconds that a round trip is thought to take before there was one: a lost first packet is sent again after twice that."""
 
@@ -122,17 +124,17 @@ def _shown(own: KeyPair) -> tuple[x509.Certificate, list[x509.Certificate], Any]
     """Our certificate, those above it, and its key, as aioquic takes them. Raises BadCertificate."""
     leaf, *others = x509.load_pem_x509_certificates(own.chain)
     if isinstance(own.key, str):
-        return leaf, others, _key_in_hsm(own.key)
+        return leaf, others, _key_in_hsm(own.key, leaf)
     return leaf, others, load_pem_private_key(own.key, None)
 
 
-def _key_in_hsm(uri: str) -> Any:
+def _key_in_hsm(uri: str, certificate: x509.Certificate) -> Any:
     """A key that signs where it is (RFC 7512)."""
     try:
-        from dohproxy.identity.hsm import private_key  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415 -- an extra
+        from dohproxy.identity.hsm import private_key  # noqa: PLC0415 -- an extra
     except ImportError as error:
         raise BadCertificate(f"{uri}: keys in an HSM need the extra hsm") from error
-    return private_key(uri)
+    return private_key(uri, certificate)
 
 
 @lru_cache(maxsize=4)

@@ -11,7 +11,7 @@ from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream,
 from dohproxy.identity.own import BadCertificate
 from dohproxy.protocol.quic_client import QuicSession
 from dohproxy.upstream.connection import Connection, Route, State
-from dohproxy.upstream.quic import Path, alert_of, in_words, is_lost, meet
+from dohproxy.upstream.quic import Path, in_words, is_alert, is_lost, meet
 from dohproxy.upstream.quic_client import QuicClient
 
 _PATIENCE = 0.75
@@ -96,7 +96,7 @@ class QuicConnection(Connection):
             for event in events:
                 self._handle_untrusted(path, event)
         except MalformedMessage as error:
-            path.close(self._session.protocol_error)
+            path.quic.close(self._session.protocol_error)
             self._end(UpstreamFailed(str(error)))
             return
         if (end := path.quic.end) is not None:
@@ -207,8 +207,8 @@ class QuicConnection(Connection):
 
     def _meaning(self, end: ConnectionTerminated) -> ResolveError:
         """What the end of the connection says of what was asked on it: mostly that it is to be asked elsewhere."""
-        words = in_words(end)
-        if alert_of(end) or self._path is None or not self._path.quic.trusted:
+        words = in_words(end, ours=self._path is not None and self._path.quic.ended_it)
+        if is_alert(end) or self._path is None or not self._path.quic.trusted:
             return NoReachableUpstream(words)
         if end.frame_type is None and end.error_code == self._session.protocol_error:
             return UpstreamFailed(words)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import trio
@@ -18,10 +19,15 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import HandshakeCompleted, QuicEvent, StopSendingReceived, StreamDataReceived, StreamReset
-from aioquic.quic.packet import QuicPacketType, encode_quic_retry, pull_quic_header
+from aioquic.quic.packet import QuicPacketType, encode_quic_retry, encode_quic_version_negotiation, pull_quic_header
 from aioquic.quic.retry import QuicRetryTokenHandler
 from aioquic.tls import SessionTicket
-from dns_peers import framed, reply_to
+from dns_peers import QUICK, Bench, framed, reply_to
+
+from dohproxy.config.settings import Forwarding
+from dohproxy.identity.own import OwnCertificate
+from dohproxy.upstream.doh3 import Doh3
+from dohproxy.upstream.doq import Doq
 
 Address = tuple[str, int]
 
@@ -187,13 +193,22 @@ class QuicPeer:
             self._handle(client)
 
     def _welcome(self, header, peer: Address) -> Client | None:  # type: ignore[no-untyped-def]
-        if header.packet_type is not QuicPacketType.INITIAL:
+        if header.version not in (None, *self._configuration.supported_versions):
+            versions = self._configuration.supported_versions
+            packet = encode_quic_version_negotiation(header.destination_cid, header.source_cid, versions)
+            self._socket.sendto(packet, peer)
+        if header.version not in self._configuration.supported_versions or header.packet_type is not QuicPacketType.INITIAL:
             return None
         original, retried = header.destination_cid, None
         if self.retry:
             if not header.token:
                 source = os.urandom(8)
-                token = self._tokens.create_token(peer, header.destination_cid, source)
+                token = self._tokens.create_token(
+                    address=peer,
+                    original_destination_connection_id=header.destination_cid,
+                    retry_source_connection_id=source,
+                    now=trio.current_time(),
+                )
                 packet = encode_quic_retry(
                     version=header.version,
                     source_cid=source,
@@ -203,7 +218,10 @@ class QuicPeer:
                 )
                 self._socket.sendto(packet, peer)
                 return None
-            original, retried = self._tokens.validate_token(peer, header.token)
+            original = self._tokens.validate_token(
+                address=peer, destination_cid=header.destination_cid, token=header.token, now=trio.current_time()
+            )
+            retried = header.destination_cid
         quic = QuicConnection(
             configuration=self._configuration,
             original_destination_connection_id=original,
@@ -286,3 +304,22 @@ class QuicPeer:
             with suppress(BlockingIOError, ConnectionRefusedError):
                 self._socket.sendto(data, peer)
         self._changed.set()
+
+
+class QuicBench(Bench):
+    """The same, over QUIC."""
+
+    async def quic(
+        self, answering: Answering = answer, *, pair: tuple[Path, Path] | None = None, port: int = 0, **manners: Any
+    ) -> QuicPeer:
+        peer = QuicPeer(answering, **manners)
+        peer.port = port
+        return await peer.start(self.nursery, pair or self.certificates.good)
+
+    async def doq(self, port: int, forwarding: Forwarding = QUICK, own: OwnCertificate | None = None, **fields: object) -> Doq:
+        doq: Doq = await self._run(Doq(self.settings(port, "quic", **fields), forwarding, own=own))
+        return doq
+
+    async def doh3(self, port: int, forwarding: Forwarding = QUICK, **fields: object) -> Doh3:
+        doh3: Doh3 = await self._run(Doh3(self.settings(port, "h3", **fields), forwarding))
+        return doh3
