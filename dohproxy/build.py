@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,10 +14,12 @@ from pathlib import Path
 import trio
 from msgspec.structs import replace
 
+from dohproxy import __version__
 from dohproxy.cache.answers import AnswerStore
 from dohproxy.cache.failures import FailureStore
 from dohproxy.cache.proofs import ProofStore
 from dohproxy.cache.replies import ReplyStore
+from dohproxy.cache.shared import BadSharedFile, SharedAnswers, SharedFile
 from dohproxy.clock import Clock
 from dohproxy.config.settings import Anchor, BootClock, Cache, Dnssec, Forwarding, NegativeAnchor, Settings, Upstream, Zone
 from dohproxy.dnssec.anchors import AnchorSet, built_in
@@ -33,6 +36,7 @@ from dohproxy.policy.engine import Engine
 from dohproxy.resolve import boot_clock
 from dohproxy.resolve.cached import Cached, Stores
 from dohproxy.resolve.chased import Chased
+from dohproxy.resolve.designations import designations
 from dohproxy.resolve.excepted import Excepted
 from dohproxy.resolve.flights import Flights
 from dohproxy.resolve.following import Following
@@ -43,6 +47,7 @@ from dohproxy.resolve.reporting import Reporting
 from dohproxy.resolve.routed import Routed
 from dohproxy.resolve.selected import Group
 from dohproxy.resolve.sentinel import Sentinel
+from dohproxy.resolve.sharing import keep_written
 from dohproxy.resolve.signalling import signal_daily
 from dohproxy.resolve.state_file import StateFile
 from dohproxy.resolve.trusted import Trusted
@@ -59,6 +64,8 @@ from dohproxy.upstream.secret import secret_of_machine
 from dohproxy.wire.names import ROOT, to_text
 
 _Upstream = Dot | Doh | Tcp | Udp
+log = logging.getLogger(__name__)
+
 _TRANSPORTS: dict[str, type[_Upstream]] = {"tls": Dot, "https": Doh, "udp": Udp, "tcp": Tcp}
 RELEASED = 1_795_000_000
 """Seconds since 1970: a clock that tells less is wrong, and must not make the built-in anchors look unborn."""
@@ -144,13 +151,14 @@ class Core:
         clock: Clock,
         forget: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
+        shared: SharedFile | None = None,
     ) -> None:
         """Opens nothing; raises ConfigError for what cannot be used, such as a CA file without certificates.
 
         `forget` is called when what clients were told rests on anchors that are none any more; `recorder` keeps evidence.
         """
         self.meaning = meaning
-        self._recorder = recorder
+        self._recorder, self._shared = recorder, shared
         self._clock, self._forget = clock, forget
         self._wall, self._now = wall_clock(meaning.dnssec), clock.now
         self._flights = Flights()
@@ -203,7 +211,7 @@ class Core:
         proven = (lambda question: proofs.synthesize(question, self._now())) if proofs is not None else (lambda _: None)
         self._routed = Routed(self._groups, self._now)
         stage: Stage = Chased(self._routed, Redirections(self._now), proven)
-        stores = Stores(AnswerStore(answers), self._failures, proofs)
+        stores = Stores(AnswerStore(answers), self._failures, proofs, self._shared_answers())
         if meaning.validates:
             stage = self._validated(stage, stores)
         stage = Cached(
@@ -221,6 +229,12 @@ class Core:
         if self.upkeep is None or not meaning.dnssec.root_key_sentinel:
             return stage
         return Sentinel(stage, partial(_root_tags, self.upkeep.trusted))
+
+    def _shared_answers(self) -> SharedAnswers | None:
+        """Those that were judged by the same meaning, by whatever process."""
+        if self._shared is None:
+            return None
+        return SharedAnswers(self._shared, f"{__version__} {self.meaning!r}".encode(), self._now, time.time)
 
     def _let_speak(self, zone: Name, name: Name) -> bool:
         """Whether proofs of `zone` count for `name` by the anchors in force."""
@@ -322,7 +336,9 @@ class Pipeline:
         modes = {zone.name: zone.mode for zone in settings.zones if zone.mode is not None}
         self.engine = Engine(settings.policy, load_lists(settings.policy, cache_directory(environ)))
         self.gate = Gate(settings.access, self.engine)
-        local = Local(core.stage, settings.local, clock.now, zones)
+        told = designations(settings.ddr, settings.listen) if settings.ddr else ()
+        records = replace(settings.local, records=(*settings.local.records, *told))
+        local = Local(core.stage, records, clock.now, zones)
         self.stage = Policed(local, self.engine, mode=settings.dnssec.mode, modes=modes, zones=zones, now=clock.now)
 
     def client(self, address: str, transport: Transport) -> Client:
@@ -342,11 +358,15 @@ class Service:
         recorder: Recorder | None = None,
         keeps: bool = True,
     ) -> None:
-        """Opens nothing; raises ConfigError. Of several processes that serve the same, one `keeps` the anchors' state."""
+        """Opens nothing but the file of shared answers; raises ConfigError.
+
+        Of several processes that serve the same, one `keeps` the anchors' state.
+        """
         self._is_keeper = keeps
         self._nursery: trio.Nursery | None = None
         self._clock = Clock()
-        self._make = partial(Core, clock=self._clock, forget=self._forget, recorder=recorder)
+        self._shared = _shared_file(settings.cache)
+        self._make = partial(Core, clock=self._clock, forget=self._forget, recorder=recorder, shared=self._shared)
         self._core, self._timeout = self._make(Meaning.of(settings)), settings.forwarding.timeout
         self._ends: trio.CancelScope | None = None
         self._keeps: trio.CancelScope | None = None
@@ -357,6 +377,8 @@ class Service:
         async with trio.open_nursery() as self._nursery:
             self._ends = await self._nursery.start(_run_until_replaced, self._core.run)
             self._keeps = await self._nursery.start(_run_until_replaced, partial(self._core.keep, self._is_keeper))
+            if self._shared is not None:
+                await self._nursery.start(keep_written, self._shared)
             task_status.started()
             await trio.sleep_forever()
 
@@ -381,6 +403,17 @@ class Service:
             self._keeps = await self._nursery.start(_run_until_replaced, partial(core.keep, self._is_keeper))
             self._core, self._ends, self._timeout = core, ends, settings.forwarding.timeout
         self.front.replace(generation)
+
+
+def _shared_file(cache: Cache) -> SharedFile | None:
+    """The file of shared answers, if there is to be one; it does not take one to serve."""
+    if cache.shared is None:
+        return None
+    try:
+        return SharedFile(cache.shared, cache.shared_size)
+    except BadSharedFile as error:
+        log.warning("answers are not shared: %s", error)
+        return None
 
 
 def _generation(settings: Settings, core: Core, clock: Clock) -> Generation:

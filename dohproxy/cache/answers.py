@@ -33,6 +33,11 @@ def key_of(question: Question, cd: bool) -> Key:
     return question.qname + _SUFFIX.pack(question.qtype, question.qclass, cd)
 
 
+def split(key: Key) -> tuple[Name, int]:
+    """The name and the type that are asked for under this key."""
+    return key[: -_SUFFIX.size], int(_SUFFIX.unpack_from(key, len(key) - _SUFFIX.size)[0])
+
+
 class _Packed(Struct, array_like=True, frozen=True, gc=False):
     """What is kept of an answer but for its chain; encoded as one piece of MessagePack."""
 
@@ -137,6 +142,16 @@ class AnswerStore:
 def _octets_of(key: Key, entry: _Entry) -> int:
     chain = _TUPLE + 8 * len(entry.chain) if entry.chain else 0
     return SLOT + _ENTRY + bytes_size(key) + bytes_size(entry.packed) + chain
+
+
+def packed(answer: Answer, qname: Name) -> bytes:
+    """The answer to a question for this name as octets, without its chain."""
+    return _packed(answer, answer.born, qname)
+
+
+def unpacked(octets: bytes, qname: Name, born: float) -> Answer:
+    """The same as an answer, born at this monotonic time. Raises msgspec.DecodeError for what `packed` did not make."""
+    return msgspec.structs.replace(_unpacked(_decode(octets), (), qname), born=born)
 
 
 def _packed(answer: Answer, fresh_until: float, qname: Name) -> bytes:

@@ -51,6 +51,32 @@ async def test_a_change_of_policy_keeps_connections_and_what_is_known(lab: Lab) 
         nursery.cancel_scope.cancel()
 
 
+async def test_shared_answers_are_there_after_a_restart_and_not_for_another_meaning(lab: Lab) -> None:
+    shared = "[cache]\nshared = 'answers'\n"
+    counts = []
+    for more in (shared, shared, shared + "[dnssec]\nsha1 = false\n"):
+        config = settings(lab, old="[dnssec]\n", new=more if "[dnssec]" in more else more + "[dnssec]\n")
+        service = Service(config, [])
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run)
+            before = lab.faults.asked.total()
+            assert (await ask(service, "www.ecdsa.lab")).flags & dns.flags.AD
+            counts.append(lab.faults.asked.total() - before)
+            nursery.cancel_scope.cancel()
+    assert counts[0] > 0 and counts[1] == 0 and counts[2] > 0
+
+
+async def test_a_file_of_shared_answers_that_is_of_no_use_is_left_alone(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    (lab.directory / "answers").write_text("")
+    (lab.directory / "answers").chmod(0o666)
+    service = Service(settings(lab, old="[dnssec]\n", new="[cache]\nshared = 'answers'\n[dnssec]\n"), [])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        assert (await ask(service, "www.ecdsa.lab")).flags & dns.flags.AD
+        nursery.cancel_scope.cancel()
+    assert "answers are not shared" in caplog.text
+
+
 async def test_a_change_of_anchors_makes_all_of_it_anew(lab: Lab) -> None:
     service = Service(settings(lab), [])
     async with trio.open_nursery() as nursery:

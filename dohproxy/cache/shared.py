@@ -1,0 +1,207 @@
+"""Answers on disk: shared by the processes of a machine, and there again after a restart. A file of LMDB's.
+
+Every process has it mapped: what one has fetched and judged the others read without asking it. It is bounded by two halves:
+when the one that is written to is full, the other is emptied and written to from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from dohproxy.cache.answers import Found, Key, packed, split, unpacked
+from dohproxy.cache.lifetime import lifetime
+from dohproxy.errors import DohproxyError
+from dohproxy.model import Answer, Security
+
+LEAST_LIFETIME: Final = 2
+"""Seconds: what is gone sooner is not worth a disk."""
+MOST_WAITING: Final = 16384
+"""Answers that may wait to be written; beyond that the newest are left out."""
+
+_FORMAT: Final = b"dohproxy answers 1"
+_HALVES: Final = (b"0", b"1")
+_CURRENT: Final = b"current"
+_FIRST: Final = bytes(4)
+_DIGEST: Final = 8
+_HEAD: Final = struct.Struct(f"={_DIGEST}sdd")
+"""A digest of what follows; when the answer was born and until when it is fresh, both in seconds since 1970."""
+_JUDGED: Final = (Security.SECURE, Security.INSECURE, Security.UNCHECKED)
+
+
+class BadSharedFile(DohproxyError):
+    """The file cannot be used."""
+
+
+class SharedFile:
+    """The file, at most `size` octets of it; opened once a process. Raises BadSharedFile.
+
+    It must be ours alone to write: what stands in it is believed without being validated again.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._half = size // 2
+        self._waiting: deque[tuple[bytes, bytes]] = deque()
+        self.lost = 0
+        """Answers that could not be written."""
+        _check_owner(path)
+        try:
+            self._file = _opened(path, size)
+        except lmdb.Error:  # a machine that went down at the wrong moment: what is lost is only a cache
+            path.unlink(missing_ok=True)
+            try:
+                self._file = _opened(path, size)
+            except (lmdb.Error, OSError) as error:
+                raise BadSharedFile(f"{path} cannot be used: {error}") from error
+        self._meta = self._file.open_db(b"meta")
+        self._halves = tuple(self._file.open_db(name) for name in _HALVES)
+        self._file.reader_check()  # of processes that were killed
+
+    def close(self) -> None:
+        """Let go of it, with what waits written."""
+        self.flush()
+        self._file.close()
+
+    def read(self, meaning: bytes, key: bytes) -> list[bytes]:
+        """What is there under this key with this meaning, in either half."""
+        with self._file.begin() as reading:
+            key = meaning + self._epoch(reading, meaning) + key
+            return [value for half in self._halves if (value := reading.get(key, db=half)) is not None]
+
+    def epoch(self, meaning: bytes) -> bytes:
+        """How often its answers were forgotten: a part of the keys of those that are not."""
+        with self._file.begin() as reading:
+            return self._epoch(reading, meaning)
+
+    def _epoch(self, reading: lmdb.Transaction, meaning: bytes) -> bytes:
+        return bytes(reading.get(meaning, _FIRST, db=self._meta))
+
+    def forget(self, meaning: bytes) -> None:
+        """Have nobody believe what was written with this meaning so far."""
+        with self._file.begin(write=True) as writing:
+            number = int.from_bytes(self._epoch(writing, meaning)) + 1
+            writing.put(meaning, number.to_bytes(len(_FIRST)), db=self._meta)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Have this written by the next `flush`."""
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append((key, value))
+        else:
+            self.lost += 1
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._waiting)
+
+    def flush(self) -> None:
+        """Write what waits. May block, for as long as another process writes; a disk that fails costs what waited."""
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not batch:
+            return
+        try:
+            self._write(batch)
+        except lmdb.MapFullError:
+            self._start_over()
+            self.lost += len(batch)
+        except lmdb.Error:
+            self.lost += len(batch)
+
+    def _write(self, batch: list[tuple[bytes, bytes]]) -> None:
+        with self._file.begin(write=True) as writing:
+            current = _index(writing.get(_CURRENT, b"\0", db=self._meta))
+            half = self._halves[current]
+            for key, value in batch:
+                writing.put(key, value, db=half)
+            told = writing.stat(half)
+            pages = told["branch_pages"] + told["leaf_pages"] + told["overflow_pages"]
+            if pages * told["psize"] > 0.8 * self._half:
+                writing.drop(self._halves[1 - current], delete=False)
+                writing.put(_CURRENT, bytes([1 - current]), db=self._meta)
+
+    def _start_over(self) -> None:
+        with self._file.begin(write=True) as writing:
+            for half in self._halves:
+                writing.drop(half, delete=False)
+
+
+def _opened(path: Path, size: int) -> lmdb.Environment:
+    return lmdb.open(
+        str(path),
+        map_size=size,
+        subdir=False,
+        mode=0o600,
+        max_dbs=3,
+        sync=False,
+        metasync=False,
+        readahead=False,
+        max_readers=512,
+    )
+
+
+def _index(value: bytes) -> int:
+    return value[0] & 1 if value else 0
+
+
+def _check_owner(path: Path) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BadSharedFile(f"{path} cannot be used: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BadSharedFile(f"{path} is not a file that only we may write")
+
+
+class SharedAnswers:
+    """The answers of one meaning: of all that they depend on besides the question, told as octets.
+
+    `now` is the monotonic time that answers count by, `wall` the time of day: the file knows only the latter.
+    """
+
+    def __init__(self, file: SharedFile, meaning: bytes, now: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._file, self._now, self._wall = file, now, wall
+        self._meaning = blake2b(_FORMAT + meaning, digest_size=_DIGEST).digest()
+
+    def get(self, key: Key) -> Found | None:
+        """The answer that is there, perhaps past its time; None for what is broken, or not from the past."""
+        qname, _ = split(key)
+        best: tuple[float, float, bytes] | None = None
+        wall = self._wall()
+        for value in self._file.read(self._meaning, key):
+            digest, born, fresh_until = _HEAD.unpack_from(value) if len(value) >= _HEAD.size else (b"", 0.0, 0.0)
+            if digest == _digest_of(value) and born <= wall and (best is None or fresh_until > best[1]):
+                best = born, fresh_until, value[_HEAD.size :]
+        if best is None:
+            return None
+        since = self._now() - wall
+        answer = unpacked(best[2], qname, best[0] + since)
+        return Found(answer, best[1] + since)
+
+    def put(self, key: Key, answer: Answer) -> None:
+        """Have this answer written, if it is one that was judged and lasts."""
+        qname, qtype = split(key)
+        lasts = lifetime(answer, qtype)
+        if answer.security not in _JUDGED or lasts < LEAST_LIFETIME:
+            return
+        born = answer.born + self._wall() - self._now()
+        body = packed(answer, qname)
+        unsigned = _HEAD.pack(bytes(_DIGEST), born, born + lasts) + body
+        self._file.put(self._meaning + self._file.epoch(self._meaning) + key, _digest_of(unsigned) + unsigned[_DIGEST:])
+
+    def clear(self) -> None:
+        """Have no process of this meaning believe what is there by now."""
+        self._file.forget(self._meaning)
+
+
+def _digest_of(value: bytes) -> bytes:
+    return blake2b(value[_DIGEST:], digest_size=_DIGEST).digest()

@@ -1,0 +1,22 @@
+"""What the processes of a machine tell each other of answers, written down now and then."""
+
+from __future__ import annotations
+
+import trio
+
+from dohproxy.cache.shared import SharedFile
+
+PAUSE = 0.5
+"""Seconds between two times of writing: so much later others know, and so much is lost when the process is killed."""
+
+
+async def keep_written(file: SharedFile, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Write what waits, until cancelled; in a thread, for the disk and other writers take their time. Then close the file."""
+    task_status.started()
+    try:
+        while True:
+            await trio.sleep(PAUSE)
+            if file.waits:
+                await trio.to_thread.run_sync(file.flush)
+    finally:
+        file.close()
