@@ -31,7 +31,7 @@ _ABSENT = (
 
 _EMPTY = (
     "home.arpa",  # RFC 8375
-    "resolver.arpa",  # RFC 9462 6.1: we designate no resolver
+    "resolver.arpa",  # RFC 9462 6.4: what we designate, if anything, are records of our own (designations.py)
     # RFC 6303 4.1-4.2
     "10.in-addr.arpa",
     *(f"{octet}.172.in-addr.arpa" for octet in range(16, 32)),
