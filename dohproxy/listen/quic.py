@@ -58,10 +58,11 @@ class QuicListener:
         self._versions = QuicConfiguration(is_client=False).supported_versions
         self._tokens = QuicRetryTokenHandler()
         self._connections: dict[bytes, QuicConnection] = {}
-        self._open: set[QuicConnection] = set()
+        self._open: dict[int, QuicConnection] = {}
+        self._count = 0
         self._to_send: dict[QuicConnection, None] = {}
-        self._alarms: list[tuple[float, int, QuicConnection]] = []
-        self._alarm_count = 0
+        self._alarms: list[tuple[float, int]] = []
+        """When, and the number of the connection, which may be no more by then: what is left of one is small."""
         self._resets, self._resets_since = 0, 0.0
         self._hosts: dict[bytes, str] = {}
         self._sending = Bell()
@@ -81,14 +82,14 @@ class QuicListener:
                 nursery.start_soon(self._send_answers)
                 nursery.start_soon(self._watch_time)
                 await self._take_datagrams()
-        for connection in list(self._open):
+        for connection in list(self._open.values()):
             connection.end()
         self._flush()
 
     def stop(self) -> None:
         """Take no more connections and no more queries; what is under way is answered."""
         self._stopping = True
-        for connection in list(self._open):
+        for connection in list(self._open.values()):
             connection.stop()
         self._flush()
         self._leave_if_done()
@@ -221,7 +222,6 @@ class QuicListener:
             self._counters.quic_strays += 1
             return
         connection = QuicConnection(quic, path, self._transport, self._intake, self._table, self, self._nursery, self._speak)
-        self._open.add(connection)
         self.lead(destination, connection)
         self.lead(quic.host_cid, connection)
         connection.listen()
@@ -288,7 +288,7 @@ class QuicListener:
         """It is no more."""
         for connection_id in list(connection.ids):
             self.mislead(connection_id)
-        self._open.discard(connection)
+        self._open.pop(connection.number, None)
         self._to_send.pop(connection, None)
         self._leave_if_done()
 
@@ -300,13 +300,12 @@ class QuicListener:
 
     def _set_alarm(self, connection: QuicConnection) -> None:
         """Have the connection looked after in time. An alarm that is not needed any more stays, and finds nothing due."""
-        if connection not in self._open:
+        if connection.number not in self._open:
             return
         at = connection.due()
         if not connection.alarms or at < connection.alarms[-1]:
             connection.alarms.append(at)
-            self._alarm_count += 1
-            heappush(self._alarms, (at, self._alarm_count, connection))
+            heappush(self._alarms, (at, connection.number))
             self._clock.deadline = min(self._clock.deadline, at)
 
     async def _watch_time(self) -> None:
@@ -315,9 +314,9 @@ class QuicListener:
                 await trio.sleep_forever()
             now = trio.current_time()
             while self._alarms and self._alarms[0][0] <= now:
-                _, _, connection = heappop(self._alarms)
-                connection.alarms.pop()
-                if connection in self._open:
+                connection = self._open.get(heappop(self._alarms)[1])
+                if connection is not None:
+                    connection.alarms.pop()
                     connection.expire(now)
                     self._to_send[connection] = None
             self._flush()

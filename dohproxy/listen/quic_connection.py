@@ -80,6 +80,7 @@ class QuicConnection:
 
     def __init__(
         self,
+        number: int,
         quic: ServerConnection,
         path: Path,
         transport: Transport,
@@ -89,6 +90,7 @@ class QuicConnection:
         nursery: trio.Nursery,
         speak: Callable[[QuicConnection], Session],
     ) -> None:
+        self.number = number
         self.quic = quic
         self.admitted: str = path[0][0]
         """The client's address when it came."""

@@ -14,6 +14,8 @@ from dohproxy.telemetry.sink import LineSink
 
 STDERR = 2
 ROOT = "dohproxy"
+QUIET = ("quic", "http3")
+"""Loggers of libraries that tell what strangers do: what of that matters is told, or counted, by ourselves."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -95,6 +97,8 @@ def set_up(log: Log, fd: int = STDERR) -> LineSink:
     root.propagate = False
     root.setLevel(log.level.upper())
     logging.captureWarnings(False)
+    for library in QUIET:
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     return sink
 
 
