@@ -221,7 +221,10 @@ class QuicListener:
         if not quic.begun:  # nothing in it could be read
             self._counters.quic_strays += 1
             return
-        connection = QuicConnection(quic, path, self._transport, self._intake, self._table, self, self._nursery, self._speak)
+        self._count += 1
+        connection = self._open[self._count] = QuicConnection(
+            self._count, quic, path, self._transport, self._intake, self._table, self, self._nursery, self._speak
+        )
         self.lead(destination, connection)
         self.lead(quic.host_cid, connection)
         connection.listen()
