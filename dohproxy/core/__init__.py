@@ -59,6 +59,10 @@ class Datagrams(Protocol):
         """Take a batch of queries, answer what is at hand; the others."""
         ...
 
+    def send(self, replies: list[tuple[bytes, bytes]]) -> None:
+        """Send replies, each to the origin of its query."""
+        ...
+
 
 class _Oblivious(pure.Recaller):
     """Knows nothing."""

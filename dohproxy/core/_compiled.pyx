@@ -250,7 +250,7 @@ cdef tuple name_of(sockaddr_storage *client):
     return text.decode("ascii"), ntohs(six.sin6_port), ntohl(six.sin6_flowinfo), six.sin6_scope_id
 
 
-cdef list turned(msghdr *message):
+cdef void turned(msghdr *message) noexcept:
     """As reply_ancillary of pktinfo.py, with the octets in place: what makes the answer leave from the address asked."""
     cdef cmsghdr *control = CMSG_FIRSTHDR(message)
     cdef uint8_t *data
@@ -258,19 +258,29 @@ cdef list turned(msghdr *message):
         data = CMSG_DATA(control)
         if control.cmsg_level == IPPROTO_IP and control.cmsg_type == IP_PKTINFO and control.cmsg_len == CMSG_LEN(12):
             memset(data, 0, 4)
-            return [(control.cmsg_level, control.cmsg_type, PyBytes_FromStringAndSize(<char *>data, 12))]
+            message.msg_controllen = CMSG_LEN(12)
+            return
         if control.cmsg_level == IPPROTO_IPV6 and control.cmsg_type == IPV6_PKTINFO and control.cmsg_len == CMSG_LEN(20):
             if data[0] != 0xFE or data[1] & 0xC0 != 0x80:
                 memset(data + 16, 0, 4)
-            return [(control.cmsg_level, control.cmsg_type, PyBytes_FromStringAndSize(<char *>data, 20))]
+            message.msg_controllen = CMSG_LEN(20)
+            return
     message.msg_controllen = 0
-    return []
+
+
+cdef Py_ssize_t size_of_address(unsigned short family) noexcept:
+    return sizeof(sockaddr_in) if family == AF_INET else sizeof(sockaddr_in6)
+
+
+cdef bytes octets_of(void *start, Py_ssize_t size):
+    return PyBytes_FromStringAndSize(<char *>start, size)
 
 
 cdef class Datagrams:
     """The datagrams of one socket: see `dohproxy.core.pure.Datagrams`."""
 
     cdef object _socket, _counters
+    cdef dict _hosts
     cdef Recaller _recall
     cdef int _fd
     cdef bint _wildcard
@@ -293,6 +303,7 @@ cdef class Datagrams:
     def __init__(self, socket, Recaller recall, counters, bint wildcard):
         self._socket, self._fd = socket, socket.fileno()  # held, so that the number stays this socket's
         self._recall, self._counters, self._wildcard = recall, counters, wildcard
+        self._hosts = {}
 
     cdef int _receive(self) noexcept:
         cdef int i
@@ -370,7 +381,23 @@ cdef class Datagrams:
         return PyBytes_FromStringAndSize(<char *>self._slots[i].query, self._in[i].msg_len)
 
     cdef tuple _miss(self, int i):
-        return self._query(i), name_of(&self._slots[i].client), turned(&self._in[i].msg_hdr) if self._wildcard else None
+        cdef Slot *slot = &self._slots[i]
+        cdef Py_ssize_t control = 0
+        if self._wildcard:
+            turned(&self._in[i].msg_hdr)
+            control = min(self._in[i].msg_hdr.msg_controllen, CONTROL)
+        origin = octets_of(&slot.client, size_of_address(slot.client.ss_family)) + octets_of(slot.control, control)
+        return self._query(i), self._host(&slot.client), origin
+
+    cdef str _host(self, sockaddr_storage *client):
+        """The address as text, kept for the next time."""
+        cdef bytes address = octets_of(client, size_of_address(client.ss_family))[4 if client.ss_family == AF_INET else 8 :]
+        host = self._hosts.get(address)
+        if host is None:
+            if len(self._hosts) >= MAX_CLIENTS:
+                self._hosts.clear()
+            host = self._hosts[address] = name_of(client)[0]
+        return host
 
     cdef void _count(self, int received, int hits, int *rcodes, int *secured):
         cdef int i
@@ -391,3 +418,27 @@ cdef class Datagrams:
             if sent < 0:
                 self._counters.send_errors += 1
             done += max(1, sent)
+
+    def send(self, list replies):
+        cdef int ready = 0
+        for origin, reply in replies:
+            self._address(&self._out[ready].msg_hdr, &self._slots[ready].written, origin, reply)
+            ready += 1
+            if ready == BATCH:
+                self._send(ready)
+                ready = 0
+        self._send(ready)
+
+    cdef int _address(self, msghdr *out, iovec *written, bytes origin, bytes reply) except -1:
+        """Make a reply ready to be sent; the list that it is in keeps it and its origin alive."""
+        cdef const uint8_t *octets = <const uint8_t *>PyBytes_AS_STRING(origin)
+        cdef Py_ssize_t size
+        if PyBytes_GET_SIZE(origin) < 16:
+            raise ValueError("no origin of a query")
+        size = min(PyBytes_GET_SIZE(origin), size_of_address((<sockaddr_storage *>octets).ss_family))
+        memset(out, 0, sizeof(msghdr))
+        written.iov_base, written.iov_len = PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply)
+        out.msg_name, out.msg_namelen, out.msg_iov, out.msg_iovlen = <void *>octets, size, written, 1
+        if PyBytes_GET_SIZE(origin) > size:
+            out.msg_control, out.msg_controllen = <void *>(octets + size), PyBytes_GET_SIZE(origin) - size
+        return 0

@@ -7,7 +7,7 @@ import mmap
 import socket
 from array import array
 from collections.abc import Sequence
-from ctypes import c_char, c_int, c_size_t, c_uint, c_ulong, c_void_p
+from ctypes import c_char, c_char_p, c_int, c_size_t, c_uint, c_ulong, c_void_p
 from struct import Struct
 from typing import Any, Final, Literal
 
@@ -82,6 +82,7 @@ class Batch:
 
     def __init__(self, sock: socket.socket, wildcard: bool) -> None:
         self._socket, self._wildcard, self._six = sock, wildcard, sock.family == socket.AF_INET6
+        self._address_size = 28 if self._six else 16
         self._octets = mmap.mmap(-1, ctypes.sizeof(_Memory))
         self._memory = _Memory.from_buffer(self._octets)
         self._base = ctypes.addressof(self._memory)
@@ -106,7 +107,7 @@ class Batch:
         memory.to_write[i] = _Vector(base + self._replies[i], 0)
         for messages, vectors in ((memory.received, _Memory.to_read), (memory.sent, _Memory.to_write)):
             header = messages[i].header
-            header.address, header.address_size = self._senders[i], 28 if self._six else 16
+            header.address, header.address_size = self._senders[i], self._address_size
             header.vectors, header.count = base + vectors.offset + ctypes.sizeof(_Vector) * i, 1
         if self._wildcard:
             memory.received[i].header.control = base + self._controls + _CONTROL * i
@@ -135,6 +136,15 @@ class Batch:
         port, flow_info = _PORT.unpack_from(self._octets, at)
         return (host, port, flow_info, *_SCOPE.unpack_from(self._octets, at + 24)) if self._six else (host, port)
 
+    def origin(self, i: int) -> bytes:
+        """Where a datagram came from, and on a wildcard socket where its reply is to leave from; as the kernel has them."""
+        at = self._addresses + _ADDRESS * i
+        address = self._octets[at : at + self._address_size]
+        control = self._controls + _CONTROL * i
+        return address + b"".join(
+            self._octets[control : control + _CONTROL_HEAD.size] + data for _, _, data in self.back(i) or ()
+        )
+
     def back(self, i: int) -> Ancillary | None:
         """What makes the reply to a datagram leave from the address that was asked; None if the socket has but one."""
         if not self._wildcard:
@@ -154,9 +164,30 @@ class Batch:
         self._targets[:count] = array("L", [self._senders[i] for i, _ in replies])
         if self._wildcard:
             self._send_back([i for i, _ in replies])
+        return self._send(self._sent, count)
+
+    def post(self, replies: Sequence[tuple[bytes, bytes]]) -> int:
+        """Send replies, each to the origin of its query; how many failed."""
+        return sum(self._post(replies[start : start + BATCH]) for start in range(0, len(replies), BATCH))
+
+    def _post(self, replies: Sequence[tuple[bytes, bytes]]) -> int:
+        count, size = len(replies), self._address_size
+        messages, vectors = (_Message * count)(), (_Vector * count)()
+        origins, octets = ((c_char_p * count)(*column) for column in zip(*replies, strict=True))  # these keep them alive
+        at = zip(memoryview(origins).cast("B").cast("L"), memoryview(octets).cast("B").cast("L"), strict=True)
+        for i, (origin, octets_at) in enumerate(at):
+            vectors[i] = _Vector(octets_at, len(replies[i][1]))
+            control = len(replies[i][0]) - size
+            messages[i].header = _Header(
+                origin, size, ctypes.addressof(vectors[i]), 1, origin + size if control else 0, control, 0
+            )
+        return self._send(ctypes.addressof(messages), count)
+
+    def _send(self, messages: int, count: int) -> int:
+        """Send so many messages, whose headers begin there; how many failed."""
         done = failed = 0
         while done < count:
-            sent = _libc.sendmmsg(self._socket.fileno(), self._sent + _MESSAGE * done, count - done, socket.MSG_DONTWAIT)
+            sent = _libc.sendmmsg(self._socket.fileno(), messages + _MESSAGE * done, count - done, socket.MSG_DONTWAIT)
             failed += sent < 0
             done += max(1, sent)
         return failed

@@ -12,15 +12,14 @@ from struct import Struct
 from typing import Final, Protocol
 
 from dohproxy.core.finished import HEAD, SECURITIES, Finished
-from dohproxy.core.mmsg import SLOT, Address, Batch
-from dohproxy.core.pktinfo import Ancillary
+from dohproxy.core.mmsg import SLOT, Batch
 from dohproxy.model import Peer, Transport
 from dohproxy.wire.constants import HEADER_SIZE, MAX_MESSAGE, TC
 from dohproxy.wire.peek import peek_untrusted
 from dohproxy.wire.reply import shortened
 
-Miss = tuple[bytes, Address, Ancillary | None]
-"""A query, who asked, and on a wildcard socket what makes the answer leave from the address that was asked."""
+Miss = tuple[bytes, str, bytes]
+"""A query, its client's address as text, and its origin: where the reply has to go, as `Datagrams.send` takes it."""
 Groups = dict[Peer, tuple[str, bytes] | None]
 """By client: the policy group, and the prefix of its keys; None if the client is not served."""
 Tell = Callable[[bytes, Peer, Transport, Finished, int], None]
@@ -164,7 +163,7 @@ class Datagrams:
             host = hosts.get(client) or self._host(client)
             reply = recall(wire, host, _UDP, now)
             if reply is None:
-                misses.append((wire, batch.address(i, host), batch.back(i)))
+                misses.append((wire, host, batch.origin(i)))
             elif reply:
                 rcodes[reply[3] & 15] += 1
                 replies.append((i, reply))
@@ -173,6 +172,10 @@ class Datagrams:
         if replies:
             counts.send_errors += batch.send(replies)
         return misses
+
+    def send(self, replies: list[tuple[bytes, bytes]]) -> None:
+        """Send replies, each to the origin of its query. What cannot be sent is counted, and ends nothing."""
+        self._counts.send_errors += self._batch.post(replies)
 
     def _host(self, client: bytes) -> str:
         """The address as text, kept for the next time."""

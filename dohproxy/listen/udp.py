@@ -1,4 +1,4 @@
-"""Plain DNS over UDP (RFC 1035 4.2.1): take datagrams in batches, answer what is at hand, start tasks for the rest."""
+"""Plain DNS over UDP (RFC 1035 4.2.1): take datagrams in batches, answer what is at hand, begin a course for each other."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections import deque
 
 import trio
 
+from dohproxy import courses
 from dohproxy.core import datagrams
-from dohproxy.core.mmsg import BATCH, Address
-from dohproxy.core.pktinfo import Ancillary, wants_packet_info
+from dohproxy.core.mmsg import BATCH
+from dohproxy.core.pktinfo import wants_packet_info
 from dohproxy.core.pure import Miss
 from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Transport
+from dohproxy.upstream.bell import Bell
 
 BATCHES = 4
 """Batches taken in a turn at most."""
@@ -21,7 +23,7 @@ STARTS = 32
 
 
 class UdpListener:
-    """One socket: its reader and the tasks of the queries that are under way."""
+    """One socket: its reader, and the courses of the queries that are under way. Answers of one turn leave in one call."""
 
     def __init__(self, sock: socket.socket, intake: Intake) -> None:
         self._socket = sock
@@ -30,6 +32,8 @@ class UdpListener:
         self._counters = intake.counters
         self._taking = trio.CancelScope()
         self._waiting: deque[tuple[Miss, Room]] = deque()
+        self._replies: list[tuple[bytes, bytes]] = []
+        self._bell = Bell()
         self.renew()
 
     def renew(self) -> None:
@@ -38,13 +42,17 @@ class UdpListener:
 
     async def run(self) -> None:
         """Serve until stopped; ends when the last answer is out."""
-        async with trio.open_nursery() as answers:
-            with self._taking:
-                while True:
-                    await self._turn()
-                    self._take()
-                    self._start(answers, STARTS)
-            self._start(answers, len(self._waiting))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_each_turn)
+            async with courses.owned() as begun:
+                with self._taking:
+                    while True:
+                        await self._turn()
+                        self._take()
+                        self._begin(begun, STARTS)
+                self._begin(begun, len(self._waiting))
+            self._send()
+            nursery.cancel_scope.cancel()
 
     def stop(self) -> None:
         """Take no more queries."""
@@ -62,7 +70,7 @@ class UdpListener:
         for _ in range(BATCHES):
             before = self._counters.udp_queries
             for miss in self._datagrams.take():
-                room = self._intake.room(miss[1][0])
+                room = self._intake.room(miss[1])
                 if room.enter():
                     self._waiting.append((miss, room))
                 else:
@@ -70,28 +78,28 @@ class UdpListener:
             if not self._waiting or self._counters.udp_queries - before < BATCH:
                 return
 
-    def _start(self, answers: trio.Nursery, most: int) -> None:
+    def _begin(self, begun: courses.Courses, most: int) -> None:
         for _ in range(min(most, len(self._waiting))):
             self._counters.misses += 1
             miss, room = self._waiting.popleft()
-            answers.start_soon(self._answer, *miss, room)
+            begun.begin(self._answer(*miss, room))
 
-    async def _answer(self, wire: bytes, client: Address, back: Ancillary | None, room: Room) -> None:
+    async def _answer(self, wire: bytes, host: str, origin: bytes, room: Room) -> None:
         try:
-            reply = await self._front.answer(wire, client[0], Transport.UDP)
+            reply = await self._front.answer(wire, host, Transport.UDP)
         finally:
             room.leave()
-        self._send(reply, client, back)
+        if reply:
+            self._counters.rcodes[reply[3] & 15] += 1
+            self._replies.append((origin, reply))
+            self._bell.ring()
 
-    def _send(self, reply: bytes, client: Address, back: Ancillary | None) -> None:
-        """Send, or count that it was not possible: a full buffer or an unreachable client ends nothing."""
-        if not reply:
-            return
-        self._counters.rcodes[reply[3] & 15] += 1
-        try:
-            if back is None:
-                self._socket.sendto(reply, client)
-            else:
-                self._socket.sendmsg([reply], back, 0, client)
-        except OSError:
-            self._counters.send_errors += 1
+    async def _send_each_turn(self) -> None:
+        while True:
+            await self._bell.heard()
+            self._send()
+
+    def _send(self) -> None:
+        """Send what is ready; what cannot be sent is counted: a full buffer or an unreachable client ends nothing."""
+        replies, self._replies = self._replies, []
+        self._datagrams.send(replies)

@@ -8,6 +8,7 @@ from types import TracebackType
 
 import trio
 
+from dohproxy.courses import as_task
 from dohproxy.errors import NotReady, ResolveError
 from dohproxy.model import Answer
 
@@ -28,7 +29,7 @@ class _Flight:
 class Flights:
     """Flights by key. An async context: leaving it ends the flights under way, as far as they are its own.
 
-    A flight runs in the task of the asker who started it, so that the common case of one asker costs no task and no scope.
+    A flight runs in the course or task of the asker who started it, so that the common case of one asker costs nothing more.
     If that asker goes away while others are on board, a task of our own takes it once more, for them. `launch` gives
     it such a task from the start, for askers who will not wait for its end.
     """
@@ -85,6 +86,7 @@ class Flights:
     async def wait(self, key: Hashable, patience: float) -> Answer | None:
         """The answer of the flight under way with this key; None if it takes longer than `patience` seconds."""
         flight = self._flights[key]
+        await as_task()
         with trio.move_on_after(patience):
             await _landing(flight)
             return _outcome(flight)
@@ -114,6 +116,7 @@ class Flights:
 
 
 async def _landing(flight: _Flight) -> None:
+    await as_task()
     if flight.landed is None:
         flight.landed = trio.Event()
     await flight.landed.wait()

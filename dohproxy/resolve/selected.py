@@ -11,6 +11,7 @@ import trio
 from msgspec.structs import replace
 
 from dohproxy.config import settings
+from dohproxy.courses import as_task
 from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.model import INTERNAL, Answer, Name, Query
 from dohproxy.resolve.contest import UNUSUAL, Contest, Outcome
@@ -194,6 +195,7 @@ class Group:
         def note(outcome: Outcome, tries: Tries) -> Answer | None:
             return self._note(query, outcome, tries)
 
+        await as_task()
         answer = await Contest(query, tries, self._try_timeout, note).run(first, at_once)
         if answer is not None:
             return answer

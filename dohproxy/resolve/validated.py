@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dohproxy.cache.proofs import ProofStore
+from dohproxy.courses import as_task
 from dohproxy.dnssec.evidence import Exchange
 from dohproxy.dnssec.replay import evidence_of, recording
 from dohproxy.dnssec.trust import TrustCache
@@ -175,6 +176,7 @@ class Validated:
         if len(needs) == 1:
             await self._fetch(query, told, needs[0])
         else:
+            await as_task()
             async with trio.open_nursery() as nursery:
                 for need in needs:
                     nursery.start_soon(self._fetch, query, told, need)

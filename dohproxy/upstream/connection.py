@@ -2,8 +2,8 @@
 
 A stream is driven by one reader, one writer and one clock.
 
-A question costs no task, no Event and no cancel scope: the asking task parks in its Exchange, the reader wakes it with
-the answer, or the clock without one. What is asked in one turn of the event loop leaves in one send.
+A question costs no task, no Event and no cancel scope: the asking course, or task, parks in its Exchange; the reader has it
+go on with the answer, or the clock without one. What is asked in one turn of the event loop leaves in one send.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from math import inf
 import trio
 from msgspec import Struct
 
+from dohproxy.courses import Course, parked, stepped
 from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import Answer, Question, Transport
 from dohproxy.protocol.session import Received, Session, StreamSession
@@ -62,7 +63,7 @@ class Route(Struct, frozen=True):
 class Exchange:
     """One question under way on a connection."""
 
-    __slots__ = ("_age", "_connection", "_reply", "_task", "began", "key", "question", "until")
+    __slots__ = ("_age", "_connection", "_reply", "_waiter", "began", "key", "question", "until")
 
     def __init__(self, connection: Connection, question: Question, began: float) -> None:
         self.question = question
@@ -72,7 +73,7 @@ class Exchange:
         """The session's; -1 while it has not begun."""
         self.until = began
         self._connection = connection
-        self._task: trio.lowlevel.Task | None = None
+        self._waiter: Course | trio.lowlevel.Task | None = None
         self._reply: bytes | ResolveError | None = None
         self._age = 0
 
@@ -83,9 +84,8 @@ class Exchange:
         """
         if self._reply is None:
             self.until = until
-            self._task = trio.lowlevel.current_task()
             self._connection.expect(until)
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            await self._settled()
         reply, route = self._reply, self._connection.route
         if reply is None:
             return None
@@ -98,24 +98,48 @@ class Exchange:
         if self._reply is None:
             self._connection.forget(self)
 
-    def settle(self, reply: bytes | ResolveError, age: int = 0) -> None:
-        """What came of it."""
+    async def _settled(self) -> None:
+        """Returns when there is a reply, or it is too late."""
+        self._waiter = course = stepped()
+        if course is None:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            return
+        try:
+            await parked()
+        except GeneratorExit:
+            self._abort()
+            raise
+
+    def settle(self, reply: bytes, age: int) -> None:
+        """It is answered: a course goes on here and now."""
         self._reply, self._age = reply, age
+        if isinstance(self._waiter, Course):
+            course, self._waiter = self._waiter, None
+            course.step()
+        else:
+            self.wake()
+
+    def fail(self, error: ResolveError) -> None:
+        """It will not be answered."""
+        self._reply = error
         self.wake()
 
     def wake(self) -> None:
-        """Let the asking task see what there is."""
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
+        """Let who waits see soon what there is: not now, as the connection is in the midst of things."""
+        waiter, self._waiter = self._waiter, None
+        if isinstance(waiter, Course):
+            waiter.go_on()
+        elif waiter is not None:
+            trio.lowlevel.reschedule(waiter)
 
     @property
     def waits(self) -> bool:
-        """Whether a task is parked in it."""
-        return self._task is not None
+        """Whether a course or a task is parked in it."""
+        return self._waiter is not None
 
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
+    def _abort(self, _: object = None) -> trio.lowlevel.Abort:
+        self._waiter = None
         self.drop()
         return trio.lowlevel.Abort.SUCCEEDED
 
@@ -246,7 +270,11 @@ class Connection:
 
     def _deliver(self, received: Received) -> None:
         exchange = self._under_way.pop(received.key, None)
-        if exchange is not None:
+        if exchange is None:
+            return
+        if isinstance(received.reply, ResolveError):
+            exchange.fail(received.reply)
+        else:
             exchange.settle(received.reply, received.age)
 
     # The clock
@@ -328,7 +356,7 @@ class Connection:
     def _fail(self, exchanges: Iterable[Exchange], error: ResolveError) -> None:
         """Each with an error of its own: they are raised in many tasks."""
         for exchange in exchanges:
-            exchange.settle(type(error)(str(error)))
+            exchange.fail(type(error)(str(error)))
 
 
 class StreamConnection(Connection):

@@ -9,6 +9,7 @@ from contextlib import suppress
 import trio
 
 from dohproxy.config import settings
+from dohproxy.courses import as_task
 from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded, UpstreamFailed
 from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.dns_stream import DnsStream
@@ -148,6 +149,7 @@ class UdpExchange:
         if self._over_tcp is not None:
             return await self._over_tcp.answer(until)
         reply = None
+        await as_task()
         try:
             with trio.move_on_at(until):
                 reply = await self._receive()

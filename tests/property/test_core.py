@@ -249,9 +249,12 @@ def taken(kind, recall, wires, address):
             for wire in batch:
                 client.send(wire)
             found = datagrams.take()
-            assert all(sender == client.getsockname() for _, sender, _ in found)
-            missed += [(wire, back) for wire, _, back in found]
+            assert all(host == local for _, host, _ in found)
             got += [client.recv(65535) for _ in range(len(batch) - len(found))]
+            datagrams.send([(origin, wire + bytes(5000)) for wire, _, origin in found])
+            assert [client.recv(65535) for _ in found] == [wire + bytes(5000) for wire, _, _ in found]
+            port = client.getsockname()[1].to_bytes(2)
+            missed += [(wire, origin.replace(port, b"port", 1)) for wire, _, origin in found]
     return got, missed, counters.snapshot()
 
 

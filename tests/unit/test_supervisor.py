@@ -16,6 +16,7 @@ FAKES = """
 import os, sys, time
 import trio
 from dohproxy import supervised, worker
+from dohproxy.courses import as_task
 from dohproxy.model import Security
 
 FAULT = os.environ["FAULT"]
@@ -28,6 +29,7 @@ class Front:
 
     async def answer(self, wire, host, transport):
         if wire.startswith(b"slow"):
+            await as_task()
             await trio.sleep(float(wire[4:8]))
         if wire.startswith(b"crash"):
             os.kill(os.getpid(), 9)

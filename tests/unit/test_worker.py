@@ -19,6 +19,7 @@ import trio
 from dohproxy import worker
 from dohproxy.config.settings import *
 from dohproxy.core import recaller
+from dohproxy.courses import as_task
 from dohproxy.errors import ConfigError, Problem, NotReady
 
 FAULT = sys.argv[1]
@@ -28,6 +29,7 @@ class Front:
 
     async def answer(self, wire, host, transport):
         if wire.startswith(b"slow"):
+            await as_task()
             await trio.sleep(float(wire[4:8]))
         if wire.startswith(b"crash"):
             raise ZeroDivisionError

@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from dohproxy.config.settings import Endpoint, Listen
+from dohproxy.courses import as_task
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.sockets import open_sockets
 from dohproxy.model import Transport
@@ -31,6 +32,7 @@ class FakeFront:
         self.asked.append((wire, host, transport))
         try:
             if wire[:4] in self.gates:
+                await as_task()
                 await self.gates[wire[:4]].wait()
         except trio.Cancelled:
             self.cancelled += 1

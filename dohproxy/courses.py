@@ -1,0 +1,142 @@
+"""Queries without tasks: coroutines that are driven by hand for as long as they wait for nothing but an upstream's answer.
+
+A trio task costs more than all that most queries do, so a query begins as a Course: its owner takes the first step, which
+goes as far as the question to an upstream; there the course is parked, and the reader of the upstream's connection, who has
+the answer, takes the next step, which mostly goes to the end. Two words make that possible, and mean nothing in a task:
+
+    await as_task()      before anything that trio has to do with: nurseries, cancel scopes, events, sleep
+    await parked()       only while `stepped()` is not None: whoever has been left that course goes on with it
+
+Whatever becomes a task stays one: the rest of the coroutine runs in the nursery of its owner, who also takes the blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine, Generator
+from contextlib import asynccontextmanager
+from types import coroutine
+from typing import Any, NoReturn
+
+import trio
+
+_PARKED, _AS_TASK = object(), object()
+_stepped: Course | None = None
+
+
+def stepped() -> Course | None:
+    """The course that is being driven by hand now; None in a task."""
+    return _stepped
+
+
+@coroutine
+def parked() -> Generator[object, None, None]:
+    """Wait until whoever was left this course calls `step` or `go_on`; GeneratorExit if its owner ends first."""
+    yield _PARKED
+
+
+@coroutine
+def as_task() -> Generator[object, None, None]:
+    """Go on in a trio task; does nothing in one."""
+    if _stepped is not None:
+        yield _AS_TASK
+
+
+class Course:
+    """A coroutine that is driven by hand, until it is a task or at its end."""
+
+    __slots__ = ("_courses", "rest")
+
+    def __init__(self, coroutine: Coroutine[object, None, None], courses: Courses) -> None:
+        self.rest = coroutine
+        self._courses = courses
+
+    def step(self) -> None:
+        """Drive it to where it waits again, or to its end. Raises nothing: a defect is its owner's."""
+        global _stepped  # noqa: PLW0603 -- like a task, a course is known to what runs in it
+        before, _stepped = _stepped, self
+        try:
+            trap = self.rest.send(None)
+            if trap is not _PARKED and trap is not _AS_TASK:
+                trap = self.rest.throw(RuntimeError("trio was asked to wait in no task: see as_task"))
+        except StopIteration:
+            self._courses.leave(self)
+        except BaseException as error:  # noqa: BLE001 -- whoever steps is innocent of it; the owner's nursery raises it
+            self._courses.fail(self, error)
+        else:
+            if trap is not _PARKED:
+                self._courses.promote(self)
+        finally:
+            _stepped = before
+
+    def go_on(self) -> None:
+        """Go on soon, as a task: for whoever cannot have the rest run now."""
+        self._courses.promote(self)
+
+
+class Courses:
+    """The courses of one owner, whose nursery takes those that become tasks: see `owned`."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._under_way: set[Course] = set()
+        self._none_left = trio.Event()
+
+    def begin(self, coroutine: Coroutine[object, None, None]) -> None:
+        """Drive this until it waits."""
+        course = Course(coroutine, self)
+        self._under_way.add(course)
+        course.step()
+
+    def leave(self, course: Course) -> None:
+        """It is at its end, or somebody else's."""
+        self._under_way.discard(course)
+        if not self._under_way:
+            self._none_left.set()
+
+    def promote(self, course: Course) -> None:
+        """The rest of it is a task."""
+        self._nursery.start_soon(_rest_of, course.rest)
+        self.leave(course)
+
+    def fail(self, course: Course, error: BaseException) -> None:
+        """It ended by a defect, which the nursery is told."""
+        self._nursery.start_soon(_raise, error)
+        self.leave(course)
+
+    async def ended(self) -> None:
+        """Returns once none is under way."""
+        while self._under_way:
+            self._none_left = trio.Event()
+            await self._none_left.wait()
+
+    def close(self) -> None:
+        """End those under way where they are."""
+        for course in tuple(self._under_way):
+            course.rest.close()
+        self._under_way.clear()
+
+
+@asynccontextmanager
+async def owned() -> AsyncIterator[Courses]:
+    """Courses that end before the context does; cancelled with it."""
+    async with trio.open_nursery() as nursery:
+        courses = Courses(nursery)
+        try:
+            yield courses
+            await courses.ended()
+        finally:
+            courses.close()
+
+
+async def _rest_of(course: Coroutine[Any, Any, None]) -> None:
+    await _continued(course)
+
+
+@coroutine
+def _continued(course: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    """`await` refuses a coroutine that has begun; this does not."""
+    yield from course
+
+
+async def _raise(error: BaseException) -> NoReturn:
+    raise error

@@ -1,0 +1,171 @@
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from dohproxy import courses
+from dohproxy.courses import as_task, parked, stepped
+
+
+class Log(list):
+    """What happened, in order."""
+
+    async def park(self, name):
+        self.append(f"{name} parks")
+        await parked()
+        self.append(f"{name} goes on")
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+async def test_a_course_without_a_wait_is_over_at_once(log):
+    async def course():
+        log.append(stepped() is not None)
+
+    async with courses.owned() as own:
+        own.begin(course())
+        assert log == [True]
+        assert stepped() is None
+
+
+async def test_a_parked_course_goes_on_in_whoever_steps_it(log):
+    held = []
+
+    async def course():
+        held.append(stepped())
+        await log.park("it")
+
+    async with courses.owned() as own:
+        own.begin(course())
+        assert log == ["it parks"]
+        held[0].step()
+        assert log == ["it parks", "it goes on"]
+
+
+async def test_a_course_may_begin_another_while_it_is_stepped(log):
+    async def inner():
+        log.append(stepped())
+
+    async def outer():
+        me = stepped()
+        own.begin(inner())
+        log.append(stepped() is me)
+
+    async with courses.owned() as own:
+        own.begin(outer())
+    assert [type(seen) for seen in log] == [courses.Course, bool]
+    assert log[1]
+
+
+async def test_a_course_becomes_a_task_for_what_trio_does(log, autojump_clock):
+    async def course():
+        await as_task()
+        assert stepped() is None
+        await as_task()
+        with trio.move_on_after(3):
+            await trio.sleep_forever()
+        log.append(trio.current_time())
+
+    began = trio.current_time()
+    async with courses.owned() as own:
+        own.begin(course())
+        assert not log
+    assert log == [began + 3]
+
+
+async def test_a_parked_course_can_be_told_to_go_on_as_a_task(log):
+    held = []
+
+    async def course():
+        held.append(stepped())
+        await log.park("it")
+        assert stepped() is None
+        await trio.lowlevel.checkpoint()
+        log.append("done")
+
+    async with courses.owned() as own:
+        own.begin(course())
+        held[0].go_on()
+        assert log == ["it parks"]
+    assert log == ["it parks", "it goes on", "done"]
+
+
+async def test_in_a_task_both_words_mean_nothing():
+    assert stepped() is None
+    await as_task()
+
+
+async def test_the_end_waits_for_all(log):
+    held = []
+
+    async def course():
+        held.append(stepped())
+        await log.park("it")
+
+    async def own():
+        async with courses.owned() as own:
+            own.begin(course())
+            own.begin(course())
+        log.append("end")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(own)
+        await wait_all_tasks_blocked()
+        held[0].step()
+        await wait_all_tasks_blocked()
+        assert "end" not in log
+        held[1].step()
+    assert log[-1] == "end"
+
+
+async def test_cancelled_with_its_owner_a_course_ends_where_it_is(log):
+    async def parks():
+        try:
+            await log.park("it")
+        finally:
+            log.append("cleaned up")
+
+    async def sleeps():
+        try:
+            await as_task()
+            await trio.sleep_forever()
+        finally:
+            log.append("cancelled")
+
+    with trio.move_on_after(0):
+        async with courses.owned() as own:
+            own.begin(parks())
+            own.begin(sleeps())
+            await trio.sleep_forever()
+    assert sorted(log) == ["cancelled", "cleaned up", "it parks"]
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_defect_is_the_owners_and_not_the_steppers(later, log):
+    held = []
+
+    async def course():
+        held.append(stepped())
+        if later:
+            await parked()
+        raise ZeroDivisionError
+
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with courses.owned() as own:
+            own.begin(course())
+            if later:
+                held[0].step()
+            log.append("went on")
+            await trio.sleep_forever()
+    assert log == ["went on"]
+
+
+async def test_trio_in_no_task_is_refused_where_it_is_asked():
+    async def course():
+        await trio.lowlevel.checkpoint()
+
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="as_task"), flatten_subgroups=True):
+        async with courses.owned() as own:
+            own.begin(course())
