@@ -9,8 +9,9 @@ from hashlib import sha256
 from msgspec import Struct
 
 from dohproxy.errors import MalformedMessage
+from dohproxy.identity.der import SEQUENCE, element_untrusted
 
-_SEQUENCE, _VERSION = 0x30, 0xA0
+_VERSION = 0xA0
 _BEFORE_THE_KEY = 5
 """serialNumber, signature, issuer, validity, subject (RFC 5280 4.1)."""
 
@@ -56,31 +57,16 @@ def _readable(chain_der: Sequence[bytes]) -> list[Parts]:
 
 def parts_untrusted(certificate: bytes) -> Parts:
     """What can be pinned of a certificate in DER."""
-    _, begin, end = _element(certificate, 0, len(certificate))
-    tag, start, end = _element(certificate, begin, end)
-    if tag != _SEQUENCE:
+    _, begin, end = element_untrusted(certificate, 0, len(certificate))
+    tag, start, end = element_untrusted(certificate, begin, end)
+    if tag != SEQUENCE:
         raise MalformedMessage("not a certificate")
     body = certificate[begin:end]
-    tag, _, after = _element(certificate, start, end)
+    tag, _, after = element_untrusted(certificate, start, end)
     start = after if tag == _VERSION else start
     for _ in range(_BEFORE_THE_KEY):
-        _, _, start = _element(certificate, start, end)
-    tag, _, after = _element(certificate, start, end)
-    if tag != _SEQUENCE:
+        _, _, start = element_untrusted(certificate, start, end)
+    tag, _, after = element_untrusted(certificate, start, end)
+    if tag != SEQUENCE:
         raise MalformedMessage("a certificate without a key")
     return Parts(body, certificate[start:after])
-
-
-def _element(data: bytes, at: int, limit: int) -> tuple[int, int, int]:
-    """The tag of the element there, and where its contents begin and end (X.690 8.1)."""
-    if at + 2 > limit:
-        raise MalformedMessage("a certificate that ends early")
-    tag, length, at = data[at], data[at + 1], at + 2
-    if length & 0x80:
-        octets = length & 0x7F
-        if not 1 <= octets <= 4 or at + octets > limit:
-            raise MalformedMessage("a certificate with a length that is none")
-        length, at = int.from_bytes(data[at : at + octets]), at + octets
-    if at + length > limit:
-        raise MalformedMessage("a certificate that ends early")
-    return tag, at, at + length
