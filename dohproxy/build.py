@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from os import environ
-from pathlib import Path
 
 import trio
 from msgspec.structs import replace
@@ -29,6 +28,7 @@ from dohproxy.dnssec.validate import Limits, World
 from dohproxy.errors import NotReady
 from dohproxy.front import Front, Generation, Observer
 from dohproxy.gate import Gate
+from dohproxy.identity.own import FileCertificate, OwnCertificate
 from dohproxy.kernel_clock import is_synchronised
 from dohproxy.model import Client, Mode, Name, Question, Stage, Transport
 from dohproxy.policy.compiled import cache_directory, load_lists
@@ -55,18 +55,16 @@ from dohproxy.resolve.upkeep import Upkeep
 from dohproxy.resolve.validated import Validated
 from dohproxy.resolve.witness import Recorder, Witness
 from dohproxy.upstream.bootstrap import locator
-from dohproxy.upstream.doh import Doh
-from dohproxy.upstream.dot import Dot
+from dohproxy.upstream.either import Either
 from dohproxy.upstream.network import Network
-from dohproxy.upstream.plain import Tcp, Udp
 from dohproxy.upstream.pool import Pool
+from dohproxy.upstream.schemes import Opened, open_upstream
 from dohproxy.upstream.secret import secret_of_machine
 from dohproxy.wire.names import ROOT, to_text
+from dohproxy.workload.client import Workload
 
-_Upstream = Dot | Doh | Tcp | Udp
 log = logging.getLogger(__name__)
 
-_TRANSPORTS: dict[str, type[_Upstream]] = {"tls": Dot, "https": Doh, "udp": Udp, "tcp": Tcp}
 RELEASED = 1_795_000_000
 """Seconds since 1970: a clock that tells less is wrong, and must not make the built-in anchors look unborn."""
 REPLY_SHARE = 0.25
@@ -84,14 +82,10 @@ class Meaning:
     dnssec: Dnssec
     cache: Cache
     validates: bool
-    authorities: tuple[tuple[Path, int], ...]
-    """The CA files, with the time when each was last changed."""
 
     @classmethod
     def of(cls, settings: Settings) -> Meaning:
-        """The part of the settings that no client's policy changes; raises OSError for a CA file that is gone."""
-        upstreams = [*settings.upstreams, *(upstream for zone in settings.zones for upstream in zone.upstreams)]
-        files = sorted({upstream.ca_file for upstream in upstreams if upstream.ca_file is not None})
+        """The part of the settings that no client's policy changes. Certificates and keys are followed in their files."""
         modes = [
             settings.dnssec.mode,
             *(zone.mode for zone in settings.zones),
@@ -104,7 +98,6 @@ class Meaning:
             settings.dnssec,
             settings.cache,
             any(mode not in (None, Mode.OFF) for mode in modes),
-            tuple((file, file.stat().st_mtime_ns) for file in files),
         )
 
     @property
@@ -152,13 +145,15 @@ class Core:
         forget: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
         shared: SharedFile | None = None,
+        workload: Workload | None = None,
     ) -> None:
-        """Opens nothing; raises ConfigError for what cannot be used, such as a CA file without certificates.
+        """Opens nothing; raises DohproxyError for what cannot be used, such as a CA file without certificates.
 
-        `forget` is called when what clients were told rests on anchors that are none any more; `recorder` keeps evidence.
+        `forget` is called when what clients were told rests on anchors that are none any more; `recorder` keeps evidence;
+        `workload` says who we are where the configuration leaves that to it.
         """
         self.meaning = meaning
-        self._recorder, self._shared = recorder, shared
+        self._recorder, self._shared, self._workload = recorder, shared, workload
         self._clock, self._forget = clock, forget
         self._wall, self._now = wall_clock(meaning.dnssec), clock.now
         self._flights = Flights()
@@ -180,22 +175,31 @@ class Core:
             groups.setdefault(ROOT, self._group(general))
         return groups
 
-    def _open(self, upstreams: Sequence[Upstream], general: dict[str, _Upstream], *, any_date: bool) -> dict[str, _Upstream]:
+    def _open(self, upstreams: Sequence[Upstream], general: dict[str, Opened], *, any_date: bool) -> dict[str, Opened]:
         """The upstreams ready to be asked, by name: those without addresses are found by each other, or by the `general` ones.
 
         They are asked with CD set if we validate: finding what is bogus is then ours (RFC 6840 5.9).
         """
         forwarding, cd = self.meaning.forwarding, self.meaning.validates
-        opened: dict[str, _Upstream] = {}
+        opened: dict[str, Opened] = {}
         locate = locator(lambda name: opened.get(name) or general[name], forwarding.timeout)
         for upstream in upstreams:
-            open_ = _TRANSPORTS[upstream.scheme]
-            opened[upstream.name] = one = open_(replace(upstream, any_date=any_date), forwarding, checking_disabled=cd)
-            if isinstance(one, Pool):
+            meant, own = replace(upstream, any_date=any_date), self._own(upstream)
+            one = open_upstream(meant, forwarding, checking_disabled=cd, own=own, complain=log.warning)
+            opened[upstream.name] = one
+            if isinstance(one, Pool | Either):
                 one.located(locate)
         return opened
 
-    def _group(self, opened: dict[str, _Upstream], where: str = "", *, strategy: str | None = None) -> Group:
+    def _own(self, upstream: Upstream) -> OwnCertificate | None:
+        """Who we are to this upstream; raises BadCertificate."""
+        if upstream.client_svid and self._workload is not None:
+            return self._workload.svid()
+        if upstream.client_certificate is None:
+            return None
+        return FileCertificate(upstream.client_certificate, upstream.client_key, log.warning)
+
+    def _group(self, opened: dict[str, Opened], where: str = "", *, strategy: str | None = None) -> Group:
         forwarding = replace(self.meaning.forwarding, strategy=strategy or self.meaning.forwarding.strategy)
         secret = secret_of_machine(b"spread")
         return Group(tuple(opened.values()), forwarding, where=where, secret=secret, on_return=self._take_heart)
@@ -366,7 +370,16 @@ class Service:
         self._nursery: trio.Nursery | None = None
         self._clock = Clock()
         self._shared = _shared_file(settings.cache)
-        self._make = partial(Core, clock=self._clock, forget=self._forget, recorder=recorder, shared=self._shared)
+        self.workload = _workload(settings)
+        """Who says who we are, and whom to trust, where the configuration leaves that to it."""
+        self._make = partial(
+            Core,
+            clock=self._clock,
+            forget=self._forget,
+            recorder=recorder,
+            shared=self._shared,
+            workload=self.workload,
+        )
         self._core, self._timeout = self._make(Meaning.of(settings)), settings.forwarding.timeout
         self._ends: trio.CancelScope | None = None
         self._keeps: trio.CancelScope | None = None
@@ -375,6 +388,8 @@ class Service:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the core that serves, and those that are leaving, until cancelled."""
         async with trio.open_nursery() as self._nursery:
+            if self.workload is not None:
+                await self._nursery.start(self.workload.run)
             self._ends = await self._nursery.start(_run_until_replaced, self._core.run)
             self._keeps = await self._nursery.start(_run_until_replaced, partial(self._core.keep, self._is_keeper))
             if self._shared is not None:
@@ -403,6 +418,10 @@ class Service:
             self._keeps = await self._nursery.start(_run_until_replaced, partial(core.keep, self._is_keeper))
             self._core, self._ends, self._timeout = core, ends, settings.forwarding.timeout
         self.front.replace(generation)
+
+
+def _workload(settings: Settings) -> Workload | None:
+    return None if settings.spiffe.socket is None else Workload(settings.spiffe.socket)
 
 
 def _shared_file(cache: Cache) -> SharedFile | None:
@@ -449,18 +468,21 @@ async def _end_later(scope: trio.CancelScope | None, seconds: float) -> None:
         scope.cancel()
 
 
-def rehearsed(settings: Settings, recorder: Recorder | None = None) -> tuple[Core, Pipeline]:
+def rehearsed(settings: Settings, recorder: Recorder | None = None, workload: Workload | None = None) -> tuple[Core, Pipeline]:
     """All that a service with these settings is made of, opened for nobody; raises ConfigError."""
     clock = Clock()
-    core = Core(Meaning.of(settings), clock, recorder=recorder)
+    core = Core(Meaning.of(settings), clock, recorder=recorder, workload=workload)
     return core, Pipeline(settings, core, clock)
 
 
 @asynccontextmanager
 async def resolver(settings: Settings, recorder: Recorder | None = None) -> AsyncIterator[Pipeline]:
     """The stages alone, for a question or two from the command line; raises ConfigError."""
-    core, pipeline = rehearsed(settings, recorder)
+    workload = _workload(settings)
+    core, pipeline = rehearsed(settings, recorder, workload)
     async with trio.open_nursery() as nursery:
+        if workload is not None:
+            await nursery.start(workload.run)
         await nursery.start(core.run)
         yield pipeline
         nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from dohproxy.config import settings
@@ -28,6 +29,7 @@ class Doh(StreamPool):
         checking_disabled: bool = True,
         own: OwnCertificate | None = None,
         complain: Complain = nobody,
+        on_alt_svc: Callable[[bytes], None] | None = None,
     ) -> None:
         super().__init__(upstream, forwarding)
         self._new_session = partial(
@@ -37,6 +39,7 @@ class Doh(StreamPool):
             upstream.method,
             pipeline=forwarding.pipeline,
             checking_disabled=checking_disabled,
+            on_alt_svc=on_alt_svc,
         )
         self._tls = TlsClient(upstream, forwarding, "h2", alpn_required=True, own=own, complain=complain)
 

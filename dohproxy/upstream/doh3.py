@@ -14,7 +14,10 @@ from dohproxy.upstream.quic_pool import QuicPool
 
 
 class Doh3(QuicPool):
-    """An upstream of scheme `h3`. Raises BadAuthorities for an unusable `ca_file`; shows `own`, if any, to its server."""
+    """An upstream of scheme `h3`. Raises BadAuthorities for an unusable `ca_file`; shows `own`, if any, to its server.
+
+    `origin` is the host and port that questions are for, if the server is only an alternative for them (RFC 7838 2).
+    """
 
     transport = Transport.DOH3
 
@@ -26,11 +29,12 @@ class Doh3(QuicPool):
         checking_disabled: bool = True,
         own: OwnCertificate | None = None,
         complain: Complain = nobody,
+        origin: str = "",
     ) -> None:
         super().__init__(upstream, forwarding, ALPN, own, complain)
         self._new_session = partial(
             Doh3Session,
-            authority(upstream),
+            origin or authority(upstream),
             upstream.path,
             upstream.method,
             pipeline=forwarding.pipeline,

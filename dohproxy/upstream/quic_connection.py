@@ -10,6 +10,7 @@ from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEv
 from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.identity.own import BadCertificate
 from dohproxy.protocol.quic_client import QuicSession
+from dohproxy.upstream.connect import is_local
 from dohproxy.upstream.connection import Connection, Route, State
 from dohproxy.upstream.quic import Path, in_words, is_alert, is_lost, meet
 from dohproxy.upstream.quic_client import QuicClient
@@ -51,7 +52,7 @@ class QuicConnection(Connection):
     @property
     def greeted(self) -> bool:
         """Whether the server has answered at all."""
-        return self._path is not None and self._path.spoke > -inf
+        return self._path is not None and self._path.quic.greeted
 
     async def _live(self, nursery: trio.Nursery) -> None:
         try:
@@ -92,6 +93,7 @@ class QuicConnection(Connection):
 
     def _take(self, path: Path, events: list[QuicEvent]) -> None:
         """What the server has said, and what is to be said in turn."""
+        self._heard = path.spoke
         try:
             for event in events:
                 self._handle_untrusted(path, event)
@@ -116,7 +118,7 @@ class QuicConnection(Connection):
                 raise MalformedMessage("a server that was not verified")
             return
         for received in self._session.handle_untrusted(event):
-            self._heard = self._active = path.spoke
+            self._active = path.spoke
             self._deliver(received)
 
     # The writer
@@ -151,13 +153,16 @@ class QuicConnection(Connection):
                 return  # there is no network at all: the clock will tell
             self.expect(path.timer)
 
-    def retire(self) -> None:
+    def follow(self) -> None:
         """The network is another one: goes on from there where the server can follow (RFC 9000 9)."""
         if self._path is not None and self.state is State.OPEN and self._path.quic.may_migrate:
             self._moved = -inf
             self._move(self._path)
         else:
-            super().retire()
+            self.retire()
+
+    def _is_cut_off(self) -> bool:
+        return self._path is None or not is_local(self._path.socket)
 
     # The clock
 

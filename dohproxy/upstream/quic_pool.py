@@ -11,6 +11,8 @@ from dohproxy.upstream.pool import Pool
 from dohproxy.upstream.quic_client import QuicClient
 from dohproxy.upstream.quic_connection import QuicConnection
 
+_HOPEFUL = (State.CONNECTING, State.OPEN)
+
 
 class QuicPool(Pool):
     """One upstream with its QUIC connections; its kinds say what is spoken. Raises BadAuthorities for an unusable `ca_file`."""
@@ -37,14 +39,23 @@ class QuicPool(Pool):
         return self._client.early
 
     @property
+    def _over_quic(self) -> list[QuicConnection]:
+        return [connection for connection in self._connections if isinstance(connection, QuicConnection)]
+
+    @property
     def is_open(self) -> bool:
-        """Whether a question would leave at once."""
-        return any(connection.state is State.OPEN for connection in self._connections)
+        """Whether a question would leave at once, to a server that has answered."""
+        return any(connection.state is State.OPEN and connection.greeted for connection in self._over_quic)
 
     @property
     def is_heard(self) -> bool:
-        """Whether the server has answered on a connection that there is now, if only with the first packet of a handshake."""
-        return any(isinstance(connection, QuicConnection) and connection.greeted for connection in self._connections)
+        """Whether the server has answered on a connection that is open or opening, if only to the first packet."""
+        return any(connection.greeted and connection.state in _HOPEFUL for connection in self._over_quic)
+
+    def renew(self) -> None:
+        """The network is another one: connections go on there where the server can follow, and end where it cannot."""
+        for connection in self._over_quic:
+            connection.follow()
 
     def _session(self) -> QuicSession:
         """What a new connection speaks."""

@@ -1,0 +1,245 @@
+"""An upstream that is reached over QUIC where that gets through, and else over TCP (RFC 8305, between transports)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+import trio
+
+from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError
+from dohproxy.model import INTERNAL, Answer, Query, Question
+from dohproxy.upstream.bell import Bell
+from dohproxy.upstream.bootstrap import Locate
+from dohproxy.upstream.connection import Exchange
+from dohproxy.upstream.pool import Pool
+from dohproxy.wire.constants import NS
+
+HEAD_START = 0.25
+"""Seconds that a server has to answer QUIC's first packet before TCP is tried beside it."""
+LONGER = 0.75
+"""Seconds more that it has once it has answered."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
+"""Seconds until QUIC is tried again while it does not get through; each pause is twice the last."""
+_PATIENCE = 3.0
+"""Seconds that such a try may take."""
+_PROBE = Question(b"\0", NS)
+
+_log = logging.getLogger("dohproxy.upstream")
+
+
+class Swift(Protocol):
+    """The way over QUIC: a pool that tells how it gets on."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a question would leave at once."""
+        ...
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the server has answered on a connection that there is now."""
+        ...
+
+    def begin(self, query: Query) -> Exchange:
+        """Ask; raises ResolveError."""
+        ...
+
+    def located(self, locate: Locate) -> None:
+        """How its addresses are found."""
+        ...
+
+    def renew(self) -> None:
+        """The network is another one."""
+        ...
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Owns the connections until it is cancelled."""
+        ...
+
+
+class Either:
+    """Two ways to one upstream, encrypted and verified alike: `sure` is TCP's. Serves while `run` runs.
+
+    Whichever is ready first has a question; once QUIC does not get through, TCP has all, and QUIC is tried again, less and
+    less often. `swift` is QUIC's way, if the upstream is known to have one; else that is to be `offered`.
+    """
+
+    def __init__(self, sure: Pool, swift: Swift | None = None) -> None:
+        self.name = sure.name
+        self.sure, self.swift = sure, swift
+        self._until = inf
+        self._locate: Locate | None = None
+        self._leans = False
+        """Whether TCP has the questions, while no connection over QUIC is open."""
+        self._retry = Bell()
+        self._nursery: trio.Nursery | None = None
+        self._end_of_swift: trio.CancelScope | None = None
+
+    def __repr__(self) -> str:
+        return f"<Either {self.name}: {self.swift!r}; {self.sure!r}>"
+
+    def located(self, locate: Locate) -> None:
+        """How the addresses are found, where they are not configured."""
+        self._locate = locate
+        self.sure.located(locate)
+        if self.swift is not None:
+            self.swift.located(locate)
+
+    def offered(self, make: Callable[[], Swift] | None, seconds: float) -> None:
+        """For so long there is a way over QUIC: the one that there was, unless `make` makes another."""
+        self._until = trio.current_time() + seconds
+        if make is None or self._nursery is None:
+            return
+        if self._end_of_swift is not None:
+            self._end_of_swift.cancel()
+        self.swift = make()
+        if self._locate is not None:
+            self.swift.located(self._locate)
+        self._nursery.start_soon(self._run_swift, self.swift)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Owns both ways until it is cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self.sure.run)
+            if self.swift is not None:
+                await nursery.start(self._run_swift, self.swift)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    async def _run_swift(self, swift: Swift, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.CancelScope() as self._end_of_swift:
+            await swift.run(task_status)
+
+    async def resolve(self, query: Query) -> Answer:
+        """The upstream's answer, whatever its RCODE; raises ResolveError."""
+        exchange = self.begin(query)
+        try:
+            answer = await exchange.answer(query.deadline)
+        finally:
+            exchange.drop()
+        if answer is None:
+            raise NoReachableUpstream(f"{self.name}: no answer in time")
+        return answer
+
+    def begin(self, query: Query) -> Exchange | BothWays:
+        """Ask, by the way that is open, or both where neither is known to be. Raises ResolveError."""
+        swift = self.swift
+        if swift is None or trio.current_time() >= self._until:
+            return self.sure.begin(query)
+        if swift.is_open:
+            return swift.begin(query)
+        return self.sure.begin(query) if self._leans else BothWays(self, swift, query)
+
+    def renew(self) -> None:
+        """The network is another one: QUIC may get through there."""
+        self.sure.renew()
+        if self.swift is not None:
+            self.swift.renew()
+        self._retry.ring()
+
+    def lean(self) -> None:
+        """TCP has the questions from now on, until QUIC gets through."""
+        if self._nursery is None:
+            raise NotReady(f"{self.name} is not running")
+        if not self._leans:
+            self._leans = True
+            self._nursery.start_soon(self._until_swift)
+
+    async def _until_swift(self) -> None:
+        """Tries QUIC again and again; the first try is the one that is under way. Says so only if that fails."""
+        pause, told = FIRST_PAUSE, False
+        while (swift := self.swift) is not None and (reason := await _trouble(swift)):
+            if not told:
+                _log.warning("upstream %s is asked over TCP: QUIC does not get through (%s)", self.name, reason)
+            told = True
+            with trio.move_on_after(pause) as paused:
+                await self._retry.heard()
+            pause = min(2 * pause, LONGEST_PAUSE) if paused.cancelled_caught else FIRST_PAUSE
+        self._leans = False
+        if told:
+            _log.warning("upstream %s is asked over QUIC again", self.name)
+
+
+async def _trouble(swift: Swift) -> str:
+    """Why a question does not get through; "" if it does."""
+    until = trio.current_time() + _PATIENCE
+    try:
+        exchange = swift.begin(Query(_PROBE, INTERNAL, until))
+        try:
+            return "" if await exchange.answer(until) is not None else "no answer in time"
+        finally:
+            exchange.drop()
+    except ResolveError as error:
+        return str(error) or "it failed"
+
+
+class BothWays:
+    """One question that QUIC has first, and TCP as well if the server is not heard soon."""
+
+    def __init__(self, either: Either, swift: Swift, query: Query) -> None:
+        self._either, self._swift, self._query = either, swift, query
+        self._exchanges = [swift.begin(query)]
+        self._both_from = trio.current_time() + HEAD_START
+        self._was_heard = False
+
+    async def answer(self, until: float) -> Answer | None:
+        """The first answer by either way, or None if there is none by then. Raises ResolveError when neither will bring one."""
+        while self._both_from < inf:
+            answer = await self._swift_alone(min(until, self._both_from))
+            if answer is not None or (self._exchanges and trio.current_time() >= until):
+                return answer
+            self._consider()
+        return await self._any(until)
+
+    async def _swift_alone(self, until: float) -> Answer | None:
+        try:
+            return await self._exchanges[0].answer(until)
+        except (NoReachableUpstream, Disconnected):
+            self._exchanges.clear()
+            return None
+
+    def _consider(self) -> None:
+        """Asks over TCP too; a handshake over QUIC that is going on has a while longer."""
+        if self._exchanges and self._swift.is_heard and not self._was_heard:
+            self._was_heard = True
+            self._both_from += LONGER
+            return
+        self._both_from = inf
+        self._either.lean()
+        self._exchanges.append(self._either.sure.begin(self._query))
+
+    async def _any(self, until: float) -> Answer | None:
+        if len(self._exchanges) == 1:
+            return await self._exchanges[0].answer(until)
+        answers: list[Answer] = []
+        errors: list[ResolveError] = []
+        async with trio.open_nursery() as nursery:
+
+            async def wait(exchange: Exchange) -> None:
+                try:
+                    answer = await exchange.answer(until)
+                except ResolveError as error:
+                    self._exchanges.remove(exchange)
+                    errors.append(error)
+                    return
+                if answer is not None:
+                    answers.append(answer)
+                    nursery.cancel_scope.cancel()
+
+            for exchange in self._exchanges:
+                nursery.start_soon(wait, exchange)
+        if not answers and not self._exchanges:
+            raise errors[-1]
+        return answers[0] if answers else None
+
+    def drop(self) -> None:
+        """Nobody wants the answer any more."""
+        for exchange in self._exchanges:
+            exchange.drop()
