@@ -10,6 +10,7 @@ COMMANDS = {
     "run": "Serve, until told to stop.",
     "check": "Say what is wrong with a configuration.",
     "query": "Resolve one question, and show how.",
+    "discover": "Find who may be asked encrypted in place of a plain resolver.",
     "verify": "Check evidence records offline.",
     "explain": "Show which rule decides on a name.",
     "anchors": "Show the trust anchors, and whether they still match.",
