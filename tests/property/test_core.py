@@ -258,6 +258,24 @@ def taken(kind, recall, wires, address):
     return got, missed, counters.snapshot()
 
 
+@pytest.mark.parametrize("kind", [pure, compiled])
+async def test_a_defect_makes_its_query_a_miss_and_costs_the_others_nothing(kind):
+    house, told = House(), []
+    wires = [b"\0\7\1\0\0\1\0\0\0\0\0\0" + encoded(name) + b"\0\1\0\1" for name in NAMES[:5]]
+    await house.fill(wires)
+
+    def find(key):
+        if b"gone" in key:
+            raise RuntimeError(key)
+        return house.replies.get(key)
+
+    recall = kind.Recaller(house.recallers[0].now, lambda *_: None, False, told.append)
+    recall.use(house.front._groups, find, 1232)
+    got, missed, counts = taken(kind, recall, wires, "127.0.0.1")
+    assert ([wire for wire, _ in missed], len(got), counts["hits"]) == ([wires[2]], 4, 4)
+    assert [type(error) for error in told] == [RuntimeError]
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(WIRES, st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "::"]), st.booleans())
 async def test_both_take_and_answer_the_same_datagrams(wires, address, tell_all):

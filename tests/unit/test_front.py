@@ -13,7 +13,7 @@ from dohproxy.clock import Clock
 from dohproxy.core import KIND
 from dohproxy.errors import NoReachableUpstream, ValidationFailed
 from dohproxy.front import Front, Generation
-from dohproxy.model import Action, Answer, Ede, Outcome, Query, Rule, Security, Transport, Verdict
+from dohproxy.model import Action, Answer, Assurance, Attested, Ede, Outcome, Peer, Query, Rule, Security, Transport, Verdict
 
 recalls = pytest.mark.skipif(KIND == "off", reason="with the core off nothing is recalled")
 SOA = "example. 300 SOA ns.example. host.example. 1 2 3 4 300"
@@ -30,8 +30,8 @@ class Time:
 
 
 class OnlyLoopback:
-    def admit(self, host: str) -> str | None:
-        return "default" if host == HOST else None
+    def admit(self, peer: Peer) -> str | None:
+        return "default" if HOST in (peer, peer[0]) else None
 
 
 class Notes:
@@ -276,3 +276,42 @@ async def test_what_an_earlier_generation_decided_is_not_replayed_by_a_later_one
     assert house.front.recall(query, HOST, UDP) is None
     assert await house.front.answer(query, HOST, UDP)
     assert house.front.recall(query, HOST, UDP) is not None
+
+
+@recalls
+async def test_a_defect_in_replaying_makes_a_miss_and_is_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    query = asking().to_wire()
+    first = await house.front.answer(query, HOST, UDP)
+    house.front.recall.use(house.front._groups, lambda _key: 1 / 0, 1232)  # type: ignore[arg-type, return-value]
+    for _ in range(3):
+        assert house.front.recall(query, HOST, UDP) is None
+        assert await house.front.answer(query, HOST, UDP) == first
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+@recalls
+async def test_an_observer_that_raises_makes_a_miss(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    query = asking().to_wire()
+    await house.front.answer(query, HOST, UDP)
+    house.notes.outcomes = None  # type: ignore[assignment]
+    assert house.front.recall(query, HOST, UDP) is None
+    assert "was not replayed" in caplog.text
+
+
+async def test_who_has_an_identity_is_told_with_it(house: House) -> None:
+    peer = Attested(HOST, "spiffe://prod.example/web")
+    await house.front.answer(asking().to_wire(), peer, Transport.DOT)
+    house.front.recall(asking().to_wire(), peer, Transport.DOT)
+    told = [outcome.client for outcome in house.notes.outcomes]
+    assert {(client.address, client.identity, client.assurance) for client in told} == {(*peer, Assurance.ATTESTED)}
+    assert len(told) == (1 if KIND == "off" else 2)
+    await house.front.answer(asking().to_wire(), HOST, Transport.DOT)
+    assert house.notes.outcomes[-1].client.assurance is Assurance.INFERRED
+
+
+async def test_clients_that_are_known_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dohproxy.front.MAX_KNOWN_CLIENTS", 8)
+    for number in range(30):
+        await house.front.answer(asking().to_wire(), Attested(HOST, f"dns:{number}.example"), Transport.DOT)
+    assert len(house.front._groups) <= 8
