@@ -62,3 +62,51 @@ def test_run_with_a_bad_configuration_ends_with_2(config: Path) -> None:
     result = CliRunner().invoke(main, ["run", "--config", str(config)])
     assert result.exit_code == 2
     assert "did you mean listen?" in result.stderr
+
+
+WORKLOADS = """
+[[policy.group]]
+name = "pay"
+spiffe = ["spiffe://prod.example/ns/pay/*"]
+identities = ["dns:*.pay.example"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("who", "line"),
+    [
+        ("spiffe://prod.example/ns/pay/web", "pay (spiffe://prod.example/ns/pay/* is in its spiffe, attested)"),
+        ("dns:Web.pay.example", "pay (dns:*.pay.example is in its identities, attested)"),
+        ("subject:CN=web", "default (no group has this identity, inferred)"),
+        ("10.1.2.3", "payments (10.1.0.0/16 is in its clients, inferred)"),
+    ],
+)
+def test_as_whom_the_certificate_says(config: Path, who: str, line: str) -> None:
+    config.write_text(CONFIG + WORKLOADS)
+    result = explain(config, "www.example", "--as", who)
+    assert result.exit_code == 0
+    assert f"group     {line}\n" in result.output
+
+
+def test_as_an_identity_at_an_address(config: Path) -> None:
+    config.write_text(CONFIG + WORKLOADS)
+    told = json.loads(explain(config, "x", "--as", "dns:shop.example", "--client", "10.1.2.3", "--json").stdout)
+    assert (told["group"], told["network"], told["identity"], told["pattern"], told["assurance"]) == (
+        *("payments", "10.1.0.0/16", "dns:shop.example", ""),
+        "inferred",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--as", "spiffe://prod.example"], "no workload"),
+        (["--as", "web"], "no identity"),
+        (["--as", "spiffe://prod.example/ns/*"], "no part of a path"),
+        (["--as", "10.1.2.3", "--client", "10.1.2.3"], "so has --client"),
+    ],
+)
+def test_as_nobody(config: Path, arguments: list[str], words: str) -> None:
+    result = explain(config, "x", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
