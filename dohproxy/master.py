@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
 """How a process may end."""
-FIXED = ("listen", "log", "workers")
+FIXED = ("listen", "log", "spiffe", "workers")
 """Tables of the configuration that only a restart changes."""
 
 

@@ -15,7 +15,7 @@ from dohproxy.build import Service
 from dohproxy.config.settings import Settings
 from dohproxy.errors import DohproxyError
 from dohproxy.front import Observer
-from dohproxy.listen.credentials import credentials
+from dohproxy.listen.credentials import Credentials, credentials
 from dohproxy.listen.encrypted import Under
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.privileges import become
@@ -91,7 +91,7 @@ class Worker:
             settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence, keeps=keeps
         )
         counters.recalled = self._service.front.recall.secured
-        shown = credentials(settings.tls)
+        shown = self._credentials()
         self._dot = TlsServer(shown, ("dot",))
         self._intake = Intake(self._service.front, settings.listen, counters, settings.access.limits)
         self._listeners = self._make_listeners()
@@ -111,6 +111,13 @@ class Worker:
                 log.warning("not every query under way could be answered in time")
         self._evidence.close()
         self._master.stopped()
+
+    def _credentials(self) -> Credentials:
+        """What encrypted listeners show, and who vouches for their clients."""
+        workload = self._service.workload
+        if workload is None:
+            return credentials(self._settings.tls)
+        return credentials(self._settings.tls, workload.svid(), workload.bundles)
 
     def _observers(self) -> list[Observer]:
         return [self._counters, self._evidence, QueryLog(self._settings.log, self._sink)]

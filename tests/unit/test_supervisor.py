@@ -47,7 +47,7 @@ class Service:
             sys.exit(3)
         if FAULT == "late" and os.path.exists(os.environ["FLAG"]):
             sys.exit(3)
-        self.front = Front()
+        self.front, self.workload = Front(), None
         self.keeps = keeps
 
     async def run(self, task_status):

@@ -39,7 +39,7 @@ class Service:
     def __init__(self, settings, observers, *, tell_hits, recorder, keeps):
         if FAULT == "build":
             raise ConfigError((Problem("x.toml", 3, "policy.list", "the list is gone"),))
-        self.front = Front()
+        self.front, self.workload = Front(), None
 
     async def run(self, task_status):
         task_status.started()
