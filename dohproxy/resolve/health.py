@@ -20,10 +20,6 @@ class Health:
         self._failures = 0
         self._answered = float("-inf")
 
-    def answered_since(self, began: float) -> bool:
-        """Whether anything was answered after that."""
-        return self._answered > began
-
     def succeeded(self, now: float) -> bool:
         """It answered; whether it was down."""
         self._answered = now

@@ -19,6 +19,11 @@ class Exchange(Protocol):
         """The answer; None if there is none by the monotonic time `until`: it may be awaited again. Or ResolveError."""
         ...
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all was heard, where it was asked, since it was."""
+        ...
+
     def drop(self) -> None:
         """Nobody wants the answer any more."""
         ...

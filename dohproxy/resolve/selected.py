@@ -175,7 +175,7 @@ class Group:
                     return None, 1
                 if (answer := await exchange.answer(min(query.deadline, usual))) is not None:
                     return answer, 1
-            if not member.health.answered_since(began) and usual < began + self._try_timeout:
+            if exchange.silent and usual < began + self._try_timeout:
                 tries.tarries(member, silent=True)
                 return None, 2
             answer = await exchange.answer(min(query.deadline, began + self._try_timeout))

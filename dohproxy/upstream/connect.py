@@ -108,16 +108,23 @@ async def _connected(sock: socket.socket, address: str, port: int) -> None:
 
 
 def is_local(sock: socket.socket | None) -> bool:
-    """Whether the address that a connected socket is bound to is still one of this machine's."""
+    """Whether the address that a connected socket is bound to is still the one that packets to its peer leave from."""
     if sock is None:
         return False
-    with socket.socket(sock.family, socket.SOCK_DGRAM) as other:
+    try:
+        return str(sock.getsockname()[0]) == way_to(sock.getpeername()[0])
+    except OSError:
+        return False
+
+
+def way_to(address: str) -> str:
+    """The address of ours that packets to this one would leave from; "" if no route leads there. Sends nothing."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            address, _, *rest = sock.getsockname()
-            other.bind((address, 0, *rest))
+            sock.connect((address, 53))
+            return str(sock.getsockname()[0])
         except OSError:
-            return False
-    return True
+            return ""
 
 
 def acknowledge_quickly(sock: socket.socket) -> None:

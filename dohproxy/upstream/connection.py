@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
 from math import inf
@@ -29,6 +29,8 @@ from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
 from dohproxy.upstream.tls import Layer, Unwelcome
 
 _READ = 65536
+UNUSUAL = 0.4
+"""Seconds that opening a connection takes where something is amiss."""
 
 
 class State(Enum):
@@ -58,6 +60,10 @@ class Route(Struct, frozen=True):
     idle_timeout: float
     pipeline: int
     """Questions that may wait for a connection that is not open yet."""
+
+
+def _nobody_cares(_: Connection) -> None:
+    pass
 
 
 class Exchange:
@@ -134,6 +140,17 @@ class Exchange:
             trio.lowlevel.reschedule(waiter)
 
     @property
+    def silent(self) -> bool:
+        """Whether nothing at all was heard on its connection since it was asked."""
+        return not self._connection.heard_since(self.began)
+
+    def move(self, connection: Connection) -> None:
+        """Wait for another connection."""
+        self._connection = connection
+        if self.waits:
+            connection.expect(self.until)
+
+    @property
     def waits(self) -> bool:
         """Whether a course or a task is parked in it."""
         return self._waiter is not None
@@ -162,9 +179,12 @@ class Connection:
         self._life = trio.CancelScope()
         self._active = trio.current_time()
         """When octets last came, or a question."""
+        self._begun = self._active
         self._opened_by = self._active + route.connect_timeout
         self._heard = -1.0
         """When the server last said something, beyond TLS."""
+        self.on_open: Callable[[Connection], None] = _nobody_cares
+        """Called when questions may leave, for the first time or after silence."""
         self._opened = -1.0
         self.silent_since = -1.0
         """When the question was asked that made it SUSPECT."""
@@ -256,12 +276,25 @@ class Connection:
     def _admit(self) -> None:
         """The peer is known and ready: questions that wait may begin, unless it takes none any more."""
         if self._session.ready and self.state not in _OVER:
-            if self.state is State.CONNECTING:
-                self._opened = trio.current_time()
-            self.state = State.OPEN
+            if self.state is not _OPEN:
+                self._open_up()
             if self._backlog:
                 self._begin_waiting()
         self._fail_waiting_if_closing()
+
+    def _open_up(self) -> None:
+        if self.state is State.CONNECTING:
+            self._opened = trio.current_time()
+        self.state = State.OPEN
+        self.on_open(self)
+
+    def relieve(self, other: Connection) -> None:
+        """Take the questions that wait for another connection to open."""
+        if other.state is State.CONNECTING:
+            for exchange in other._backlog:
+                exchange.move(self)
+            self._backlog |= other._backlog
+            other._backlog.clear()
 
     def _fail_waiting_if_closing(self) -> None:
         if self._session.closing:
@@ -327,6 +360,15 @@ class Connection:
         if self._session.closing or self.state in (State.SUSPECT, State.RETIRING):
             self._end(Disconnected("the connection has had its time"))
         self.expect(self._active + self._idle_timeout)
+
+    def heard_since(self, began: float) -> bool:
+        """Whether the server has said anything after that."""
+        return self._heard > began
+
+    @property
+    def is_tardy(self) -> bool:
+        """Whether it takes unusually long to open."""
+        return self.state is State.CONNECTING and trio.current_time() >= self._begun + UNUSUAL
 
     def shares_fate(self, since: float) -> bool:
         """Whether it is open and was not heard of either, since another one of the same upstream fell silent."""

@@ -239,6 +239,11 @@ class BothWays:
             raise errors[-1]
         return answers[0] if answers else None
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing was heard by either way since it was asked."""
+        return all(exchange.silent for exchange in self._exchanges)
+
     def drop(self) -> None:
         """Nobody wants the answer any more."""
         for exchange in self._exchanges:

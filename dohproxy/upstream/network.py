@@ -10,6 +10,8 @@ from contextlib import suppress
 
 import trio
 
+from dohproxy.upstream.connect import way_to
+
 POLL = 1.0
 """Seconds between looks at what the kernel sends no word of."""
 QUIET, UNREST = 0.2, 1.0
@@ -22,16 +24,6 @@ _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 _MESSAGES = 65536
 
 _log = logging.getLogger("dohproxy.upstream")
-
-
-def way_to(address: str) -> str:
-    """The address of ours that packets to this one would leave from; "" if no route leads there. Sends nothing."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect((address, 53))
-            return str(sock.getsockname()[0])
-        except OSError:
-            return ""
 
 
 def slept() -> float:

@@ -181,6 +181,11 @@ class UdpExchange:
             self._upstream.failed()
             raise NoReachableUpstream((error.strerror or str(error)).lower()) from error
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing was heard since it was asked."""
+        return self._over_tcp is None or self._over_tcp.silent
+
     def drop(self) -> None:
         """Nobody wants the answer any more; does nothing to an exchange that is over."""
         self._finish()

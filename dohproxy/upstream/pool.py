@@ -83,16 +83,21 @@ class Pool:
 
         Where one is silent, so are all that were open then: what goes wrong with one is mostly the way, or the server.
         """
-        silent_since = -1.0
+        silent_since, tardy = -1.0, None
         for connection in self._connections:
             if connection.room > 0:
-                if not connection.shares_fate(silent_since):
+                if connection.is_tardy:
+                    tardy = connection
+                elif not connection.shares_fate(silent_since):
                     return connection
-                connection.retire()
+                else:
+                    connection.retire()
             elif connection.state is State.SUSPECT:
                 silent_since = max(silent_since, connection.silent_since)
         if self._may_open() or self._gave_up_one():
             return self._open()
+        if tardy is not None:
+            return tardy
         shortest = max(self._connections, key=lambda connection: connection.queue)
         if shortest.queue <= 0:
             raise Overloaded(f"{self.name}: too many questions wait already")
@@ -117,9 +122,16 @@ class Pool:
             connection = self._connection()
         except BadCertificate as error:
             raise NoReachableUpstream(f"{self.name}: {error}") from error
+        connection.on_open = self._relieve
         self._connections.append(connection)
         self._nursery.start_soon(self._own, connection)
         return connection
+
+    def _relieve(self, opened: Connection) -> None:
+        """What waits for others to open need not wait any longer."""
+        for connection in self._connections:
+            if connection is not opened:
+                opened.relieve(connection)
 
     async def _own(self, connection: Connection) -> None:
         try:

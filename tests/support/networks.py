@@ -12,15 +12,14 @@ import heapq
 import os
 import random
 import select
-import signal
 import socket
 import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -163,10 +162,8 @@ class Wire(threading.Thread):
 
 
 def _write(end: int, packet: bytes) -> None:
-    try:
+    with suppress(OSError):  # the device is down
         os.write(end, packet)
-    except OSError:  # the device is down
-        pass
 
 
 def _port(packet: bytes, at: int) -> int:

@@ -31,6 +31,7 @@ class Fake:
         self.probes = 0
         self.dropped = 0
         self.renewed = 0
+        self.spoke = float("-inf")
 
     def begin(self, asked: Query) -> FakeExchange:
         if asked.question.qname == b"\0":
@@ -56,12 +57,18 @@ class FakeExchange:
         delay, self._what = manner if isinstance(manner, tuple) else (manner if isinstance(manner, float) else 0.0, manner)
         self._at = trio.current_time() + delay
         self._over = False
+        self._began = trio.current_time()
+
+    @property
+    def silent(self) -> bool:
+        return self._upstream.spoke <= self._began
 
     async def answer(self, until: float) -> Answer | None:
         await trio.sleep_until(min(until, self._at))
         if trio.current_time() < self._at:
             return None
         self._over = True
+        self._upstream.spoke = trio.current_time()
         if isinstance(self._what, ResolveError):
             raise type(self._what)(str(self._what))
         assert isinstance(self._what, Answer)

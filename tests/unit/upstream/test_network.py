@@ -9,8 +9,8 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from dohproxy.upstream.connect import is_local
-from dohproxy.upstream.network import QUIET, SLEEP, Network, news_of_routes, slept, way_to
+from dohproxy.upstream.connect import is_local, way_to
+from dohproxy.upstream.network import QUIET, SLEEP, Network, news_of_routes, slept
 
 
 class World:
