@@ -15,7 +15,7 @@ from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent
-from aioquic.quic.packet import QuicErrorCode, pull_quic_transport_parameters
+from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_transport_parameters
 from cryptography import x509
 
 from dohproxy.protocol.quic_tls import Refused
@@ -158,6 +158,26 @@ class ClientConnection(QuicConnection):
         for space in self._loss.spaces:
             if space.ack_at is not None:
                 space.ack_at = min(space.ack_at, now)
+
+    def _connect(self, now: float) -> None:
+        """Also after a Retry and a Version Negotiation, with which what was sent early is lost (RFC 9001 4.6.2)."""
+        self._resend_early(now)
+        super()._connect(now)
+
+    def _handle_crypto_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:
+        was_complete = self._handshake_complete
+        super()._handle_crypto_frame(context, frame_type, buf)
+        if self._handshake_complete and not was_complete and not self.tls.early_data_accepted:
+            self._resend_early(context.time)
+
+    def _resend_early(self, now: float) -> None:
+        """What left before the handshake was done is to be sent again, rather than once it is missed."""
+        space = self._spaces.get(tls.Epoch.ONE_RTT)
+        if space is None:
+            return
+        early = [packet for packet in space.sent_packets.values() if packet.packet_type is QuicPacketType.ZERO_RTT]
+        if early:
+            self._loss._on_packets_lost(congestion_event=False, now=now, packets=early, space=space)
 
     def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
         super()._parse_transport_parameters(data, from_session_ticket)

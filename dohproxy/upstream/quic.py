@@ -65,8 +65,8 @@ class Path:
         timer = self.quic.get_timer()
         return inf if timer is None else timer
 
-    def receive(self) -> list[QuicEvent]:
-        """What some datagrams bring. Raises OSError where the server's host, or our own, says that nobody is there."""
+    def receive(self) -> None:
+        """Takes some datagrams. Raises OSError where the server's host, or our own, says that nobody is there."""
         now, quic = trio.current_time(), self.quic
         with suppress(BlockingIOError):
             for _ in range(_BATCH):
@@ -74,13 +74,11 @@ class Path:
                 if data:
                     quic.receive_datagram(data, self._peer, now)
                     self.spoke = now
-        return self._events()
 
-    def tick(self, now: float) -> list[QuicEvent]:
-        """What has come of time passing."""
+    def tick(self, now: float) -> None:
+        """Time has passed."""
         if now >= self.timer:
             self.quic.handle_timer(now)
-        return self._events()
 
     def send(self) -> None:
         """Lets go what there is to send; what the kernel has no room for is lost like anything else. Raises OSError."""
@@ -107,7 +105,8 @@ class Path:
         trio.lowlevel.notify_closing(self.socket)
         self.socket.close()
 
-    def _events(self) -> list[QuicEvent]:
+    def events(self) -> list[QuicEvent]:
+        """What has come of it all, once only."""
         events = []
         while (event := self.quic.next_event()) is not None:
             events.append(event)

@@ -40,7 +40,7 @@ class QuicConnection(Connection):
     @property
     def room(self) -> int:
         """How many more questions it could carry; those that its peer lets not begin yet wait for a moment only."""
-        if self.state not in (State.OPEN, State.CONNECTING):
+        if self.state not in (State.OPEN, State.CONNECTING) or self._session.closing:
             return 0
         return self.route.pipeline - len(self._under_way) - len(self._backlog)
 
@@ -61,7 +61,7 @@ class QuicConnection(Connection):
             if self._early:
                 self._admit()
             nursery.start_soon(self._write)
-            self._take(path, path.tick(trio.current_time()))
+            self._take(path)
             await self._read(path)
         except BadCertificate as error:
             self._end(NoReachableUpstream(str(error)))
@@ -81,7 +81,7 @@ class QuicConnection(Connection):
         while True:
             try:
                 await trio.lowlevel.wait_readable(path.socket)
-                events = path.receive()
+                path.receive()
             except trio.ClosedResourceError:
                 continue  # it moved to another socket
             except OSError as error:
@@ -89,11 +89,12 @@ class QuicConnection(Connection):
                     raise
                 self._move(path)
                 continue
-            self._take(path, events)
+            self._take(path)
 
-    def _take(self, path: Path, events: list[QuicEvent]) -> None:
+    def _take(self, path: Path) -> None:
         """What the server has said, and what is to be said in turn."""
         self._heard = path.spoke
+        events = path.events()
         try:
             for event in events:
                 self._handle_untrusted(path, event)
@@ -189,12 +190,11 @@ class QuicConnection(Connection):
             return
         if path.quic.probes >= _PROBES and path.spoke > self._moved and path.quic.may_migrate:
             self._move(path)
-        self._take(path, path.tick(now))
+        path.tick(now)
+        self._take(path)
 
     def _give_up_silent(self) -> None:
-        if self._early and not self.greeted:
-            self._client.forget()
-        self._end(Disconnected("the server fell silent"))
+        self._end(Disconnected("the server fell silent") if self.greeted else NoReachableUpstream("the server keeps silent"))
 
     @property
     def _idle_timeout(self) -> float:
@@ -220,5 +220,8 @@ class QuicConnection(Connection):
         return Disconnected(words)
 
     def _close(self) -> None:
-        if self._path is not None:
-            self._path.close(self._session.no_error)
+        if self._path is None:
+            return
+        if not self.greeted:
+            self._client.forget()
+        self._path.close(self._session.no_error)

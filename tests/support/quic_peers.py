@@ -21,7 +21,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import HandshakeCompleted, QuicEvent, StopSendingReceived, StreamDataReceived, StreamReset
 from aioquic.quic.packet import QuicPacketType, encode_quic_retry, encode_quic_version_negotiation, pull_quic_header
 from aioquic.quic.retry import QuicRetryTokenHandler
-from aioquic.tls import SessionTicket
+from aioquic.tls import CipherSuite, Direction, Epoch, SessionTicket
 from dns_peers import QUICK, Bench, framed, reply_to
 
 from dohproxy.config.settings import Forwarding
@@ -116,6 +116,10 @@ class QuicPeer:
         self.versions = versions
         self.deaf = False
         self.port = 0
+        self.blocked: set[Address] = set()
+        """Whose datagrams are not read any more."""
+        self.reset_with = b""
+        """What is sent to those who talk of a connection that there is not."""
         self.queries: list[bytes] = []
         self.requests: list[dict[bytes, bytes]] = []
         self.handshakes: list[HandshakeCompleted] = []
@@ -149,6 +153,9 @@ class QuicPeer:
         """As a server that has been started anew."""
         self._by_id.clear()
 
+    def forget_tickets(self) -> None:
+        self._tickets.clear()
+
     def flush(self) -> None:
         """Send what a test has put into a connection."""
         for client in self.clients:
@@ -163,7 +170,7 @@ class QuicPeer:
                         data, peer = self._socket.recvfrom(65536)
                         self.datagrams += 1
                         self.largest = max(self.largest, len(data))
-                        if not self.deaf:
+                        if not self.deaf and peer[:2] not in self.blocked:
                             self._receive(data, peer[:2])
         finally:
             self._socket.close()
@@ -188,6 +195,8 @@ class QuicPeer:
         client = self._by_id.get(header.destination_cid)
         if client is None:
             client = self._welcome(header, peer)
+        if client is None and self.reset_with and header.packet_type is QuicPacketType.ONE_RTT:
+            self._socket.sendto(self.reset_with, peer)
         if client is not None:
             client.quic.receive_datagram(data, peer, now=trio.current_time())
             self._handle(client)
@@ -226,7 +235,7 @@ class QuicPeer:
             configuration=self._configuration,
             original_destination_connection_id=original,
             retry_source_connection_id=retried,
-            session_ticket_fetcher=self._tickets.get if self.early is not None else None,
+            session_ticket_fetcher=self._tickets.get,
             session_ticket_handler=lambda ticket: self._tickets.__setitem__(ticket.ticket, ticket),
         )
         quic._local_max_streams_bidi.value = quic._local_max_streams_bidi.sent = self.streams
@@ -253,7 +262,15 @@ class QuicPeer:
 
         def refusing(peer_cid: bytes) -> None:
             initialize(peer_cid)
-            quic.tls._max_early_data = None
+            install = quic.tls.update_traffic_key_cb
+
+            def without_early_keys(direction: Direction, epoch: Epoch, suite: CipherSuite, secret: bytes) -> None:
+                if epoch is Epoch.ZERO_RTT:
+                    quic.tls.early_data_accepted = False
+                else:
+                    install(direction, epoch, suite, secret)
+
+            quic.tls.update_traffic_key_cb = without_early_keys
 
         quic._initialize = refusing  # type: ignore[method-assign]
 

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import pytest
+import trio
+from dns_peers import QUICK, Certificates, Peer, ask, reply_to
+from http2_peers import Http2, Request
+from msgspec.structs import replace
+from quic_peers import QuicBench, QuicPeer, silence
+
+from dohproxy.config.settings import Forwarding
+from dohproxy.errors import NoReachableUpstream, UpstreamFailed
+from dohproxy.model import Transport
+from dohproxy.upstream.either import Either
+from dohproxy.upstream.schemes import open_upstream
+
+LIMIT = 10.0
+"""Seconds that no test of this file comes near, unless something hangs."""
+
+
+@pytest.fixture
+def bench(nursery: trio.Nursery, certificates: Certificates) -> QuicBench:
+    return QuicBench(nursery, certificates)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(LIMIT):
+        while not condition():  # noqa: ASYNC110 - there is no event for what a peer sees
+            await trio.sleep(0.002)
+
+
+async def either(bench: QuicBench, port: int, scheme: str = "quic", forwarding: Forwarding = QUICK, **fields: object) -> Either:
+    opened = open_upstream(bench.settings(port, scheme, **fields), forwarding)
+    assert isinstance(opened, Either)
+    await bench.nursery.start(opened.run)
+    return opened
+
+
+async def both(bench: QuicBench, *, deaf: bool = False) -> tuple[QuicPeer, Peer]:
+    """A server of DoQ and one of DoT on the same port."""
+    over_tcp = await bench.serve()
+    over_quic = await bench.quic(port=over_tcp.port)
+    over_quic.deaf = deaf
+    return over_quic, over_tcp
+
+
+async def test_quic_has_the_questions_where_it_gets_through(bench: QuicBench) -> None:
+    over_quic, over_tcp = await both(bench)
+    upstream = await either(bench, over_tcp.port)
+    for _ in range(3):
+        assert (await upstream.resolve(ask())).transport is Transport.DOQ
+    assert over_tcp.connections == 0
+
+
+async def test_tcp_takes_over_at_once_and_quic_comes_back(bench: QuicBench, caplog: pytest.LogCaptureFixture) -> None:
+    over_quic, over_tcp = await both(bench, deaf=True)
+    upstream = await either(bench, over_tcp.port, forwarding=replace(QUICK, connect_timeout=0.5))
+    began = trio.current_time()
+    assert (await upstream.resolve(ask())).transport is Transport.DOT
+    assert 0.2 < trio.current_time() - began < 0.5
+    began = trio.current_time()
+    for _ in range(5):
+        assert (await upstream.resolve(ask())).transport is Transport.DOT
+    assert trio.current_time() - began < 0.2
+    await until(lambda: "does not get through" in caplog.text)
+    over_quic.deaf = False
+    await until(lambda: "over QUIC again" in caplog.text)
+    assert (await upstream.resolve(ask())).transport is Transport.DOQ
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 2
+
+
+async def test_nobody_at_the_udp_port(bench: QuicBench) -> None:
+    over_tcp = await bench.serve()
+    upstream = await either(bench, over_tcp.port)
+    began = trio.current_time()
+    assert (await upstream.resolve(ask())).transport is Transport.DOT
+    assert trio.current_time() - began < 0.2
+
+
+async def test_quic_that_is_blocked_amid_its_use(bench: QuicBench) -> None:
+    over_quic, over_tcp = await both(bench)
+    upstream = await either(bench, over_tcp.port)
+    assert (await upstream.resolve(ask())).transport is Transport.DOQ
+    over_quic.deaf = True
+    began = trio.current_time()
+    with pytest.raises(UpstreamFailed, match="silent"):
+        await upstream.resolve(ask())
+    assert (await upstream.resolve(ask())).transport is Transport.DOT
+    assert trio.current_time() - began < 1.6
+
+
+async def test_a_slow_handshake_is_overtaken_and_still_used(bench: QuicBench, caplog: pytest.LogCaptureFixture) -> None:
+    over_quic, over_tcp = await both(bench, deaf=True)
+    upstream = await either(bench, over_tcp.port)
+    assert (await upstream.resolve(ask())).transport is Transport.DOT
+    over_quic.deaf = False  # before the first attempt has failed
+    await until(lambda: len(over_quic.handshakes) == 1)
+    await until(lambda: not upstream._leans)
+    assert (await upstream.resolve(ask())).transport is Transport.DOQ
+    assert not caplog.records
+
+
+async def test_another_network_is_tried_at_once(bench: QuicBench, caplog: pytest.LogCaptureFixture) -> None:
+    over_quic, over_tcp = await both(bench, deaf=True)
+    upstream = await either(bench, over_tcp.port, forwarding=replace(QUICK, connect_timeout=0.3))
+    await upstream.resolve(ask())
+    await until(lambda: "does not get through" in caplog.text)
+    over_quic.deaf = False
+    began = trio.current_time()
+    upstream.renew()
+    await until(lambda: not upstream._leans)
+    assert trio.current_time() - began < 0.5
+
+
+async def test_neither_way(bench: QuicBench, unused_port: int) -> None:
+    upstream = await either(bench, unused_port)
+    with pytest.raises(NoReachableUpstream, match="refused"):
+        await upstream.resolve(ask())
+
+
+async def test_an_untrusted_server_is_untrusted_by_either_way(bench: QuicBench) -> None:
+    over_quic, over_tcp = await both(bench)
+    upstream = await either(bench, over_tcp.port, tls_name="other.test")
+    with pytest.raises(NoReachableUpstream, match="refused"):
+        await upstream.resolve(ask())
+    assert not over_quic.queries
+    assert not over_tcp.queries
+
+
+async def test_a_late_answer_is_awaited_again(bench: QuicBench) -> None:
+    over_quic, over_tcp = await both(bench)
+    over_quic.answering = silence
+    upstream = await either(bench, over_tcp.port)
+    exchange = upstream.begin(ask())
+    assert await exchange.answer(trio.current_time() + 0.1) is None
+    assert await exchange.answer(trio.current_time() + 0.1) is None
+    exchange.drop()
+    await until(lambda: bool(over_quic.cancelled))
+
+
+async def test_a_first_flight_into_silence_is_answered_over_tcp(bench: QuicBench) -> None:
+    over_quic, over_tcp = await both(bench)
+    upstream = await either(bench, over_tcp.port, forwarding=replace(QUICK, idle_timeout=0.05), zero_rtt=True)
+    assert (await upstream.resolve(ask())).transport is Transport.DOQ
+    await until(lambda: "no connection" in repr(upstream.swift))
+    over_quic.deaf = True
+    began = trio.current_time()
+    assert (await upstream.resolve(ask())).transport is Transport.DOT
+    assert trio.current_time() - began < 0.5
+
+
+# Alt-Svc
+
+
+async def _offering(bench: QuicBench, offer: bytes) -> Peer:
+    async def answering(http: Http2, stream_id: int, request: Request) -> None:
+        await http.respond(stream_id, reply_to(request.query), **{"alt-svc": offer})
+
+    return await bench.serve(Http2(answering), context=bench.certificates.context(bench.certificates.good, alpn="h2"))
+
+
+async def test_http3_once_the_server_offers_it(bench: QuicBench) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _offering(bench, b'h3=":%d"; ma=3600' % over_quic.port)
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    assert (await upstream.resolve(ask())).transport is Transport.DOH
+    assert (await upstream.resolve(ask())).transport is Transport.DOH3
+    assert (await upstream.resolve(ask())).transport is Transport.DOH3
+    assert over_quic.requests[-1][b":authority"] == b"dns.test:%d" % over_tcp.port  # the origin's
+
+
+async def test_an_offer_that_is_over(bench: QuicBench) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _offering(bench, b'h3=":%d"; ma=1' % over_quic.port)
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    await upstream.resolve(ask())
+    assert (await upstream.resolve(ask())).transport is Transport.DOH3
+    upstream._until = trio.current_time()
+    assert (await upstream.resolve(ask())).transport is Transport.DOH
+    assert (await upstream.resolve(ask())).transport is Transport.DOH3  # it was offered again
+
+
+async def test_no_upgrade_unless_it_is_wanted(bench: QuicBench) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _offering(bench, b'h3=":%d"' % over_quic.port)
+    doh = await bench.doh(over_tcp.port)
+    for _ in range(2):
+        assert (await doh.resolve(ask())).transport is Transport.DOH
+
+
+async def test_an_offer_of_what_is_not_there(bench: QuicBench) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:  # never read
+        taken.bind(("127.0.0.1", 0))
+        over_tcp = await _offering(bench, b'h3=":%d"' % taken.getsockname()[1])
+        upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+        for _ in range(3):
+            assert (await upstream.resolve(ask())).transport is Transport.DOH
+
+
+async def test_h3_falls_back_to_http2(bench: QuicBench) -> None:
+    over_tcp = await bench.serve(Http2(), context=bench.certificates.context(bench.certificates.good, alpn="h2"))
+    upstream = await either(bench, over_tcp.port, "h3")
+    assert (await upstream.resolve(ask())).transport is Transport.DOH
+    await bench.quic(http=True, port=over_tcp.port)
+    await until(lambda: not upstream._leans)
+    assert (await upstream.resolve(ask())).transport is Transport.DOH3
