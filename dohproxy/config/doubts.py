@@ -29,6 +29,7 @@ def warn(written: document.Document, settings: Settings, report: Report) -> None
     _anchors(written, settings, report)
     _upstreams(written, settings, report)
     _zones(written, settings, report)
+    _key_log(settings, report)
     _lists(written, settings, report)
     _groups(written, report)
     _identities(written, report)
@@ -113,6 +114,12 @@ def _access(written: document.Document, settings: Settings, report: Report) -> N
     for network in written.access.allow or ():
         if network.value.prefixlen == 0:
             report.warning(network.at, f"{network.value} is everyone: an open resolver is used to attack others (RFC 5358)")
+
+
+def _key_log(settings: Settings, report: Report) -> None:
+    if settings.forwarding.key_log is not None:
+        message = "whoever reads this file can read all that we ask upstreams: this is for debugging"
+        report.warning(("forwarding", "key_log"), message)
 
 
 def _evidence(settings: Settings, report: Report) -> None:

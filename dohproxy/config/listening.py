@@ -59,7 +59,8 @@ def tls(written: document.Document, files: Files, report: Report) -> settings.Tl
     for key in ENCRYPTED:
         if getattr(written.listen, key) and not made.certificates and not made.svid:
             report.problem((*written.listen.at, key), "there is no certificate to show", allowed="certificate and key in [tls]")
-    if (made.svid or any(upstream.client_svid for upstream in written.upstream)) and written.spiffe.socket is None:
+    upstreams = (*written.upstream, *(upstream for zone in written.zone for upstream in zone.upstream))
+    if (made.svid or any(upstream.client_svid for upstream in upstreams)) and written.spiffe.socket is None:
         report.problem(table.at, "an SVID comes from the Workload API", allowed="socket in [spiffe]")
     if made.client_auth != "none" and made.client_ca_file is None and not made.trust_domains and written.spiffe.socket is None:
         allowed = "client_ca_file, trust_domains, or socket in [spiffe]"

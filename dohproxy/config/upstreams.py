@@ -8,6 +8,7 @@ from dohproxy.config import document, settings
 from dohproxy.config.bootstraps import check_bootstraps
 from dohproxy.config.files import Files
 from dohproxy.config.lines import Path
+from dohproxy.config.own_keys import check_own
 from dohproxy.config.report import Report
 from dohproxy.config.texts import is_address
 from dohproxy.wire import names
@@ -16,7 +17,10 @@ _OF_HTTP = ("method", "upgrade", "relay", "odoh_config")
 _HTTP = ("https", "h3")
 _QUIC = ("h3", "quic")
 _IN_CLEAR = ("udp", "tcp")
-_OF_TLS = ("tls_name", "ca_file", "method", "client_certificate", "client_key", "relay", "odoh_config", "bootstrap")
+_OF_TLS = (
+    *("tls_name", "ca_file", "client_certificate", "client_key", "client_svid", "pins"),
+    *("method", "relay", "odoh_config", "bootstrap"),
+)
 
 
 def zones(written: document.Document, files: Files, report: Report) -> tuple[settings.Zone, ...]:
@@ -85,7 +89,7 @@ def _check_plaintext(upstream: document.Upstream, report: Report, *, plaintext: 
         allowed = "" if in_zone else "tls://… or https://…"
         report.problem((*upstream.at, "url"), f'"{upstream.url.text}" sends questions in clear, {why}', allowed=allowed)
     for key in _OF_TLS:
-        if getattr(upstream, key) is not None:
+        if getattr(upstream, key):
             report.problem((*upstream.at, key), f"this means nothing for {upstream.url.scheme}://")
 
 
@@ -97,8 +101,7 @@ def _check_tls(upstream: document.Upstream, report: Report) -> None:
     for key in strange:
         report.problem((*upstream.at, key), f"this means nothing for {scheme}://")
     _check_oblivious(upstream, report)
-    if (upstream.client_certificate is None) != (upstream.client_key is None):
-        report.problem(upstream.at, "client_certificate and client_key go together")
+    check_own(upstream, report)
     if upstream.tls_name is not None and not is_address(upstream.tls_name):
         try:
             names.from_text(upstream.tls_name)
