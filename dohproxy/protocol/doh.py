@@ -12,7 +12,7 @@ from h2.exceptions import H2Error, ProtocolError
 
 from dohproxy.errors import Disconnected, MalformedMessage, UpstreamFailed
 from dohproxy.model import Question
-from dohproxy.protocol.doh_exchange import Requests, Response
+from dohproxy.protocol.doh_exchange import Response, Wrapping
 from dohproxy.protocol.http2 import open_http2
 from dohproxy.protocol.http2_frames import GoawaySifter
 from dohproxy.protocol.session import Received, question_octets
@@ -25,22 +25,20 @@ _LAST_STREAM: Final = (1 << 31) - 1 - 2 * 65536
 
 
 class DohSession:
-    """One connection's exchanges by stream; `authority` and `path` are those of the URL, `method` is POST or GET.
+    """One connection's exchanges by stream; `requests` says how a question is put.
 
     `on_alt_svc` is told what the server says of other ways to reach it (RFC 7838 3).
     """
 
     def __init__(
         self,
-        authority: str,
-        path: str,
-        method: str = "POST",
+        requests: Wrapping,
         *,
         pipeline: int,
         checking_disabled: bool = True,
         on_alt_svc: Callable[[bytes], None] | None = None,
     ) -> None:
-        self._requests = Requests(authority, path, method)
+        self._requests = requests
         self._pipeline = pipeline
         self._cd = checking_disabled
         self._on_alt_svc = on_alt_svc
@@ -61,19 +59,18 @@ class DohSession:
     @property
     def closing(self) -> bool:
         """Whether no exchange may ever begin again."""
-        return self._sifter.last_stream is not None or self._h2.highest_outbound_stream_id > _LAST_STREAM
+        if self._sifter.last_stream is not None or self._requests.spent:
+            return True
+        return self._h2.highest_outbound_stream_id > _LAST_STREAM
 
     def begin(self, question: Question) -> int:
         """Ask: the key of the exchange."""
         query = build_query(question, 0, cd=self._cd)
         stream_id = self._h2.get_next_available_stream_id()
-        self._streams[stream_id] = Response(question_octets(question))
-        headers = self._requests.headers(query)
-        if self._requests.post:
-            self._h2.send_headers(stream_id, headers)
-            self._h2.send_data(stream_id, query, end_stream=True)
-        else:
-            self._h2.send_headers(stream_id, headers, end_stream=True)
+        headers, body, self._streams[stream_id] = self._requests.request(query, question_octets(question))
+        self._h2.send_headers(stream_id, headers, end_stream=not body)
+        if body:
+            self._h2.send_data(stream_id, body, end_stream=True)
         return stream_id
 
     def forget(self, key: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from dohproxy.errors import UpstreamFailed
 from dohproxy.protocol.session import answers
@@ -17,13 +17,40 @@ ID: Final = b"\0\0"
 Headers = list[tuple[bytes, bytes]]
 
 
+class Wrapping(Protocol):
+    """How a question is put into a request."""
+
+    @property
+    def post(self) -> bool:
+        """Whether requests have bodies."""
+        ...
+
+    @property
+    def spent(self) -> bool:
+        """Whether no more requests may be made."""
+        ...
+
+    def request(self, query: bytes, question: bytes) -> tuple[Headers, bytes, Response]:
+        """Headers and body of the request with this query, and what takes its response; the question as its octets."""
+        ...
+
+
 class Requests:
-    """Makes requests; `authority` and `path` are those of the URL, `method` is POST or GET."""
+    """Makes requests; `authority` and `path` are those of the URL, `method` is POST or GET.
+
+    The path is what the URI template gives without a DNS message (RFC 8484 4.1.1), with a query if it has one.
+    """
+
+    spent = False
 
     def __init__(self, authority: str, path: str, method: str = "POST") -> None:
         self.post = method == "POST"
-        self._path = path.removesuffix("{?dns}").encode()
+        self._path = path.encode()
         self._fixed: Headers = [(b":scheme", b"https"), (b":authority", authority.encode()), (b"accept", MEDIA_TYPE)]
+
+    def request(self, query: bytes, question: bytes) -> tuple[Headers, bytes, Response]:
+        """Headers and body of the request with this query, and what takes its response."""
+        return self.headers(query), query if self.post else b"", Response(question)
 
     def headers(self, query: bytes) -> Headers:
         """Of the request with this query, which is its body if it is a POST."""
@@ -50,6 +77,9 @@ class Response:
 
     __slots__ = ("_body", "_question", "_size", "age")
 
+    media_type = MEDIA_TYPE
+    limit = MAX_MESSAGE
+
     def __init__(self, question: bytes) -> None:
         self.age = 0
         """Seconds that the answer has spent in caches (RFC 8484 5.1)."""
@@ -62,8 +92,8 @@ class Response:
         status = headers.get(b":status", b"?")
         if status != b"200":
             return UpstreamFailed(f"HTTP status {status.decode('ascii', 'replace')}")
-        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != MEDIA_TYPE:
-            return UpstreamFailed("an answer that is no application/dns-message")
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != self.media_type:
+            return UpstreamFailed(f"an answer that is no {self.media_type.decode()}")
         age = headers.get(b"age", b"")
         self.age = int(age) if age.isdigit() and len(age) < 10 else 0
         return None
@@ -72,11 +102,18 @@ class Response:
         """Takes a piece of the body; why there will be no answer, if so."""
         self._body.append(data)
         self._size += len(data)
-        return UpstreamFailed("an answer over 65535 octets") if self._size > MAX_MESSAGE else None
+        return UpstreamFailed("an answer over 65535 octets") if self._size > self.limit else None
+
+    def body(self) -> bytes:
+        """As far as it has come."""
+        return b"".join(self._body)
 
     def end(self) -> bytes | UpstreamFailed:
         """The answer, once the body is complete."""
-        message = b"".join(self._body)
+        return self.checked(self.body())
+
+    def checked(self, message: bytes) -> bytes | UpstreamFailed:
+        """The message, if it answers the question."""
         if message[:2] != ID or not answers(message, self._question):
             return UpstreamFailed("an answer to another question")
         return message

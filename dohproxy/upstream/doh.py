@@ -10,6 +10,7 @@ from dohproxy.identity.followed import Complain, nobody
 from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import Transport
 from dohproxy.protocol.doh import DohSession
+from dohproxy.protocol.doh_exchange import Requests
 from dohproxy.upstream.pool import StreamPool
 from dohproxy.upstream.tls import Layer, TlsClient
 
@@ -34,9 +35,7 @@ class Doh(StreamPool):
         super().__init__(upstream, forwarding)
         self._new_session = partial(
             DohSession,
-            authority(upstream),
-            upstream.path,
-            upstream.method,
+            Requests(authority(upstream), upstream.path, upstream.method),
             pipeline=forwarding.pipeline,
             checking_disabled=checking_disabled,
             on_alt_svc=on_alt_svc,

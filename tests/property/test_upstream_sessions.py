@@ -14,6 +14,7 @@ from dohproxy.errors import MalformedMessage, UpstreamFailed
 from dohproxy.model import Question
 from dohproxy.protocol.dns_stream import DnsStream
 from dohproxy.protocol.doh import DohSession
+from dohproxy.protocol.doh_exchange import Requests
 from dohproxy.protocol.session import Received, Session, answers, question_octets
 from dohproxy.wire import names
 from dohproxy.wire.framing import frame
@@ -64,7 +65,7 @@ def test_dns_over_a_stream(cuts: list[int], spoils: list[tuple[int, int]]) -> No
 
 def settled(method: str) -> tuple[DohSession, H2Connection]:
     """A session that has its peer's SETTINGS, and the peer."""
-    session = DohSession("dns.test", "/dns-query", method, pipeline=10)
+    session = DohSession(Requests("dns.test", "/dns-query", method), pipeline=10)
     server = H2Connection(H2Configuration(client_side=False, header_encoding=None))
     server.initiate_connection()
     session.receive_untrusted(server.data_to_send())
@@ -98,4 +99,4 @@ def test_any_octets_at_all(octets: bytes, cuts: list[int]) -> None:
     session, _ = settled("POST")
     session.begin(QUESTIONS[0])
     check(received(session, octets, cuts), {1: QUESTIONS[0]})
-    check(received(DohSession("dns.test", "/", pipeline=10), octets, cuts), {})
+    check(received(DohSession(Requests("dns.test", "/"), pipeline=10), octets, cuts), {})
