@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 STRAYS = 100
 """Stateless resets sent in a second at most."""
+GRANULARITY = 0.001
+"""Seconds: nothing is due sooner than this (RFC 9002 6.1.2)."""
 MAX_HOSTS = 65536
 
 
@@ -251,7 +253,7 @@ class QuicListener:
             connection, _ = self._to_send.popitem()
             for datagram, path in connection.datagrams(now):
                 self._send(datagram, path)
-            self._set_alarm(connection)
+            self._set_alarm(connection, now)
 
     def _send(self, datagram: bytes, path: Path) -> None:
         """Send, or count that it was not possible; what is lost is sent again."""
@@ -301,11 +303,11 @@ class QuicListener:
 
     # Time
 
-    def _set_alarm(self, connection: QuicConnection) -> None:
+    def _set_alarm(self, connection: QuicConnection, now: float) -> None:
         """Have the connection looked after in time. An alarm that is not needed any more stays, and finds nothing due."""
         if connection.number not in self._open:
             return
-        at = connection.due()
+        at = max(connection.due(), now + GRANULARITY)
         if not connection.alarms or at < connection.alarms[-1]:
             connection.alarms.append(at)
             heappush(self._alarms, (at, connection.number))

@@ -100,6 +100,12 @@ class ServerConnection(QuicConnection):
         self.closing = True
         super().close(error_code, frame_type, reason_phrase)
 
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """What is to be sent, and where: also where it ends no more than three times what came, to an unproven address."""
+        datagrams = super().datagrams_to_send(now)
+        path = self._network_paths[0]
+        return datagrams if path.can_send(0) else []
+
     def answered(self) -> set[int]:
         """The streams whose answers are complete on our side, but not yet acknowledged by the client."""
         return {number for number, stream in self._streams.items() if stream.sender._buffer_fin is not None}

@@ -102,8 +102,9 @@ class QuicCaller:
         with trio.fail_after(seconds):
             while not condition() and self.closed is None:
                 self.flush()
+                now = trio.current_time()
                 at = self.quic.get_timer()
-                with trio.move_on_at(min(at if at is not None else trio.current_time() + 1, trio.current_time() + 1)):
+                with trio.move_on_at(now + 1 if at is None else max(at, now + 0.001)):
                     await trio.lowlevel.wait_readable(self.sock)
                 self.take()
                 now = trio.current_time()
