@@ -16,6 +16,7 @@ from dohproxy.config.settings import Settings
 from dohproxy.errors import DohproxyError
 from dohproxy.front import Observer
 from dohproxy.listen.credentials import Credentials, credentials
+from dohproxy.listen.doh import ALPN, SpeakHttp
 from dohproxy.listen.encrypted import Under
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.privileges import become
@@ -25,6 +26,7 @@ from dohproxy.listen.tcp import ConnectionTable, TcpListener
 from dohproxy.listen.tls import TlsServer
 from dohproxy.listen.udp import UdpListener
 from dohproxy.master import OK, Master, ServiceManager, guarded, obey, tell_kept
+from dohproxy.protocol.doh_request import Site
 from dohproxy.telemetry import logs
 from dohproxy.telemetry.counters import Counters
 from dohproxy.telemetry.evidence import EvidenceLog
@@ -92,7 +94,7 @@ class Worker:
         )
         counters.recalled = self._service.front.recall.secured
         shown = self._credentials()
-        self._dot = TlsServer(shown, ("dot",))
+        self._dot, self._doh = TlsServer(shown, ("dot",)), TlsServer(shown, ALPN)
         self._intake = Intake(self._service.front, settings.listen, counters, settings.access.limits)
         self._listeners = self._make_listeners()
 
@@ -128,6 +130,8 @@ class Worker:
         listeners: list[UdpListener | TcpListener] = [UdpListener(sock, intake) for sock in self._sockets.udp]
         listeners += [TcpListener(sock, intake, table) for sock in self._sockets.tcp]
         listeners += [TcpListener(sock, intake, table, Under(self._dot)) for sock in self._sockets.dot]
+        speak = SpeakHttp(Site(self._settings.listen.doh_path, json=self._settings.listen.doh_json))
+        listeners += [TcpListener(sock, intake, table, Under(self._doh, speak)) for sock in self._sockets.doh]
         return listeners
 
     async def _listen(self) -> None:

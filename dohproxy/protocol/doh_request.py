@@ -141,6 +141,8 @@ class Site:
     def _posted(self, head: Head, body: bytes) -> Query | Response:
         if head.media != MEDIA_TYPE or head.coded:
             return refusal(415)
+        if head.length is not None and head.length > MAX_MESSAGE:
+            return refusal(413)
         return _checked(body)
 
     def _got(self, parameters: bytes) -> Query | Response:
