@@ -76,7 +76,7 @@ class Either:
         """Whether TCP has the questions, while no connection over QUIC is open."""
         self._retry = Bell()
         self._nursery: trio.Nursery | None = None
-        self._end_of_swift: trio.CancelScope | None = None
+        self._end_of_swift = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"<Either {self.name}: {self.swift!r}; {self.sure!r}>"
@@ -93,12 +93,12 @@ class Either:
         self._until = trio.current_time() + seconds
         if make is None or self._nursery is None:
             return
-        if self._end_of_swift is not None:
-            self._end_of_swift.cancel()
-        self.swift = make()
+        self._end_of_swift.cancel()
+        self.swift, self._end_of_swift = None, trio.CancelScope()
+        swift = make()
         if self._locate is not None:
-            self.swift.located(self._locate)
-        self._nursery.start_soon(self._run_swift, self.swift)
+            swift.located(self._locate)
+        self._nursery.start_soon(self._run_swift, swift, self._end_of_swift)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns both ways until it is cancelled."""
@@ -106,16 +106,22 @@ class Either:
             self._nursery = nursery
             await nursery.start(self.sure.run)
             if self.swift is not None:
-                await nursery.start(self._run_swift, self.swift)
+                await nursery.start(self._run_swift, self.swift, self._end_of_swift)
             task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
 
-    async def _run_swift(self, swift: Swift, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.CancelScope() as self._end_of_swift:
-            await swift.run(task_status)
+    async def _run_swift(
+        self, swift: Swift, until: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """It may be asked once it runs."""
+        with until:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(swift.run)
+                self.swift = swift
+                task_status.started()
 
     async def resolve(self, query: Query) -> Answer:
         """The upstream's answer, whatever its RCODE; raises ResolveError."""

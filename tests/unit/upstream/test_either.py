@@ -48,7 +48,7 @@ async def both(bench: QuicBench, *, deaf: bool = False) -> tuple[QuicPeer, Peer]
 
 
 async def test_quic_has_the_questions_where_it_gets_through(bench: QuicBench) -> None:
-    over_quic, over_tcp = await both(bench)
+    _, over_tcp = await both(bench)
     upstream = await either(bench, over_tcp.port)
     for _ in range(3):
         assert (await upstream.resolve(ask())).transport is Transport.DOQ
@@ -167,6 +167,7 @@ async def test_http3_once_the_server_offers_it(bench: QuicBench) -> None:
     over_tcp = await _offering(bench, b'h3=":%d"; ma=3600' % over_quic.port)
     upstream = await either(bench, over_tcp.port, "https", upgrade=True)
     assert (await upstream.resolve(ask())).transport is Transport.DOH
+    await until(lambda: upstream.swift is not None)
     assert (await upstream.resolve(ask())).transport is Transport.DOH3
     assert (await upstream.resolve(ask())).transport is Transport.DOH3
     assert over_quic.requests[-1][b":authority"] == b"dns.test:%d" % over_tcp.port  # the origin's
@@ -177,6 +178,7 @@ async def test_an_offer_that_is_over(bench: QuicBench) -> None:
     over_tcp = await _offering(bench, b'h3=":%d"; ma=1' % over_quic.port)
     upstream = await either(bench, over_tcp.port, "https", upgrade=True)
     await upstream.resolve(ask())
+    await until(lambda: upstream.swift is not None)
     assert (await upstream.resolve(ask())).transport is Transport.DOH3
     upstream._until = trio.current_time()
     assert (await upstream.resolve(ask())).transport is Transport.DOH
