@@ -1,0 +1,240 @@
+"""Two workloads with certificates of their own ask the same proxy, by every encrypted transport."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from programs import execute, free_ports, need
+from real_peers import Proxy, World, dnssec
+
+from dohproxy.config.settings import Forwarding, Upstream
+from dohproxy.errors import DohproxyError
+from dohproxy.identity.own import FileCertificate
+from dohproxy.lab.certificates import Authority, Credentials
+from dohproxy.model import INTERNAL, Answer, Query, Question
+from dohproxy.upstream.doh import Doh
+from dohproxy.upstream.doh3 import Doh3
+from dohproxy.upstream.doq import Doq
+from dohproxy.upstream.dot import Dot
+from dohproxy.wire import names
+
+PAY, SHOP = "spiffe://prod.example/ns/pay/sa/web", "spiffe://prod.example/ns/shop/sa/web"
+OURS, THEIRS = "www.rsa.peers.", "www.p256.peers."
+"""What pay alone may ask for, and what only the others may."""
+BOTH = "www.unsigned.peers."
+KINDS = {"dot": ("tls", Dot), "doh": ("https", Doh), "doh3": ("h3", Doh3), "doq": ("quic", Doq)}
+SERVED = ("dot",)
+REFUSED = 5
+
+CONFIG = """
+[listen]
+tcp = ["127.0.0.1:PORT"]
+dot = ["127.0.0.1:{dot}"]
+doh = ["127.0.0.1:{web}"]
+doh3 = ["127.0.0.1:{web}"]
+doq = ["127.0.0.1:{doq}"]
+[tls]
+certificate = "proxy.pem"
+key = "proxy.key"
+client_auth = "request"
+client_ca_file = "old.pem"
+trust_domains = [{{ name = "prod.example", ca_file = "prod.pem" }}]
+[log]
+queries = true
+[ddr]
+name = "dns.example"
+[[policy.group]]
+name = "pay"
+spiffe = ["spiffe://prod.example/ns/pay/*"]
+default = "deny"
+deny_action = "refused"
+allow = ["{ours}"]
+[[policy.group]]
+name = "shop"
+spiffe = ["spiffe://prod.example/ns/shop/*"]
+deny = ["{ours}"]
+deny_action = "refused"
+[[policy.group]]
+name = "old"
+identities = ["dns:*.old.example"]
+deny = ["*"]
+deny_action = "nodata"
+"""
+
+
+class House:
+    """The proxy, and those who may vouch for its clients."""
+
+    def __init__(self, world: World, directory: Path) -> None:
+        self.directory = directory
+        self.dot, self.web, self.doq = free_ports(3)
+        self.servers, self.prod, self.old = Authority("servers"), Authority("prod"), Authority("old")
+        self.servers.write(directory, "servers")
+        self.prod.write(directory, "prod")
+        self.old.write(directory, "old")
+        self.servers.server("dns.example", "127.0.0.1").write(directory, "proxy")
+        text = CONFIG.format(dot=self.dot, web=self.web, doq=self.doq, ours=OURS.rstrip("."))
+        self.proxy = Proxy(directory, text + world.dot + dnssec(world.zones.anchor))
+
+    def port(self, kind: str) -> int:
+        return {"dot": self.dot, "doq": self.doq}.get(kind, self.web)
+
+    @asynccontextmanager
+    async def client(self, kind: str, credentials: Credentials | None, idle: float = 30.0) -> AsyncIterator[Asker]:
+        """An upstream of ours that leads to the proxy, and shows this certificate."""
+        scheme, make = KINDS[kind]
+        files = () if credentials is None else credentials.write(self.directory, f"client{id(credentials)}")
+        own = FileCertificate(files[0], str(files[1])) if files else None
+        there = Upstream(
+            "proxy",
+            scheme,
+            "127.0.0.1",
+            self.port(kind),
+            tls_name="dns.example",
+            ca_file=self.directory / "servers.pem",
+            addresses=("127.0.0.1",),
+        )
+        upstream = make(there, Forwarding(idle_timeout=idle, connections=1), own=own)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(upstream.run)
+            yield Asker(upstream)
+            nursery.cancel_scope.cancel()
+
+    def logged(self) -> list[dict[str, str]]:
+        """The lines of the query log so far."""
+        lines = [line.partition(" query ")[2] for line in self.proxy.log.read_text().splitlines()]
+        return [dict(field.split("=", 1) for field in shlex.split(line)) for line in lines if line]
+
+
+class Asker:
+    def __init__(self, upstream: Dot | Doh | Doh3 | Doq) -> None:
+        self.upstream = upstream
+
+    async def ask(self, name: str, rdtype: int = 1) -> Answer | None:
+        until = trio.current_time() + 10
+        exchange = self.upstream.begin(Query(Question(names.from_text(name), rdtype), INTERNAL, until))
+        return await exchange.answer(until)
+
+    async def rcode(self, name: str) -> int:
+        answer = await self.ask(name)
+        assert answer is not None
+        return answer.rcode if answer.answer or answer.rcode else -1
+
+
+@pytest.fixture(scope="module")
+def house(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    house = House(world, tmp_path_factory.mktemp("workloads"))
+    with house.proxy:
+        yield house
+
+
+@pytest.mark.parametrize("kind", SERVED)
+async def test_one_is_answered_and_the_other_refused(house: House, kind: str) -> None:
+    """At the same time, again and again: from the upstream, the cache and the finished replies, on kept connections."""
+    pay, shop = house.prod.client("pay", PAY), house.prod.client("shop", SHOP)
+    before = len(house.logged())
+    found: list[tuple[str, str, int]] = []
+
+    async def ask(who: str, asker: Asker, name: str) -> None:
+        found.append((who, name, await asker.rcode(name)))
+
+    async with house.client(kind, pay) as first, house.client(kind, shop) as second, house.client(kind, None) as nobody:
+        for _ in range(4):
+            async with trio.open_nursery() as nursery:
+                for name in (OURS, THEIRS):
+                    nursery.start_soon(ask, "pay", first, name)
+                    nursery.start_soon(ask, "shop", second, name)
+                    nursery.start_soon(ask, "nobody", nobody, name)
+    assert set(found) == {
+        ("pay", OURS, 0),
+        ("pay", THEIRS, REFUSED),
+        ("shop", OURS, REFUSED),
+        ("shop", THEIRS, 0),
+        ("nobody", OURS, 0),
+        ("nobody", THEIRS, 0),
+    }
+    told = {(line.get("identity"), line["assurance"], line["group"]) for line in house.logged()[before:]}
+    assert told == {(PAY, "attested", "pay"), (SHOP, "attested", "shop"), (None, "inferred", "default")}
+
+
+@pytest.mark.parametrize("kind", SERVED)
+async def test_who_comes_back_is_who_it_was(house: House, kind: str) -> None:
+    """Sessions that are resumed keep the identity that they were begun with."""
+    pay, shop = house.prod.client("pay", PAY), house.prod.client("shop", SHOP)
+    before = len(house.logged())
+    async with house.client(kind, pay, idle=0.1) as first, house.client(kind, shop, idle=0.1) as second:
+        for _ in range(3):
+            assert await first.rcode(OURS) == 0
+            assert await second.rcode(OURS) == REFUSED
+            await trio.sleep(0.4)  # both connections close for want of questions
+    told = {(line.get("identity"), line["rcode"]) for line in house.logged()[before:]}
+    assert told == {(PAY, "NOERROR"), (SHOP, "REFUSED")}
+
+
+@pytest.mark.parametrize("kind", SERVED)
+async def test_whom_nobody_vouches_for_is_refused(house: House, kind: str) -> None:
+    """By the authority of strangers, or one of ours whose word does not count for that name."""
+    strangers = Authority("prod")
+    for credentials in (strangers.client("pay", PAY), house.old.client("pay", PAY), house.prod.client("x", "x.old.example")):
+        async with house.client(kind, credentials) as asker:
+            with pytest.raises(DohproxyError):
+                assert await asker.ask(OURS) is None
+
+
+@pytest.mark.parametrize("kind", SERVED)
+async def test_other_certificates_go_by_their_names(house: House, kind: str) -> None:
+    before = len(house.logged())
+    async with house.client(kind, house.old.client("web", "web.old.example")) as asker:
+        assert await asker.rcode(OURS) == -1
+    [line] = house.logged()[before:]
+    assert (line["identity"], line["group"]) == ("dns:web.old.example", "old")
+
+
+@pytest.mark.parametrize(("kind", "flag"), [("dot", "+tls")])
+def test_kdig_shows_a_certificate(house: House, kind: str, flag: str) -> None:
+    need("kdig")
+    for credentials, status in ((house.prod.client("pay", PAY), "NOERROR"), (house.prod.client("shop", SHOP), "REFUSED")):
+        certificate, key = credentials.write(house.directory, "kdig")
+        said = execute(
+            *("kdig", "@127.0.0.1", "-p", str(house.port(kind)), "+tls-ca=" + str(house.directory / "servers.pem")),
+            *("+tls-hostname=dns.example", f"+tls-certfile={certificate}", f"+tls-keyfile={key}", flag, "+retry=0", OURS),
+        )
+        assert f"status: {status}" in said
+
+
+def test_designations_are_told_in_clear(house: House) -> None:
+    need("kdig")
+    said = execute("kdig", "@127.0.0.1", "-p", str(house.proxy.port), "+tcp", "_dns.resolver.arpa", "TYPE64", "+short")
+    kinds = re.findall(r'alpn="?([a-z0-9]+)', said)
+    assert kinds == ["h3", "doq", "h2", "dot"]
+    assert f'port="{house.dot}"' in said or f"port={house.dot}" in said
+    assert said.count("127.0.0.1") == 4
+
+
+def test_what_is_told_is_verified_by_discover(house: House) -> None:
+    said = execute(
+        *(sys.executable, "-m", "dohproxy", "discover", "127.0.0.1", "--port", str(house.proxy.port)),
+        *("--ca-file", house.directory / "servers.pem"),
+    )
+    assert f"tls://dns.example:{house.dot}" in said
+
+
+def test_certificates_change_while_it_runs(house: House) -> None:
+    """Last: the authority of the trust domain is another one now, and the one before counts no more."""
+    after = Authority("prod")
+    after.write(house.directory, "prod")
+
+    async def rcode(authority: Authority) -> int:
+        async with house.client("dot", authority.client("pay", PAY)) as asker:
+            return await asker.rcode(OURS)
+
+    assert trio.run(rcode, after) == 0
+    with pytest.raises((DohproxyError, AssertionError, BaseExceptionGroup)):
+        trio.run(rcode, house.prod)
