@@ -20,13 +20,15 @@ class Pool:
 
     transport: Transport
 
-    def __init__(self, upstream: settings.Upstream, forwarding: settings.Forwarding) -> None:
+    def __init__(
+        self, upstream: settings.Upstream, forwarding: settings.Forwarding, addresses: Addresses | None = None
+    ) -> None:
         self.name = upstream.name
         self._upstream = upstream
         self._limit = forwarding.connections
         self._connections: list[Connection] = []
         self._nursery: trio.Nursery | None = None
-        self._addresses = Addresses(upstream.addresses)
+        self._addresses = addresses or Addresses(upstream.addresses)
         self._route = Route(
             upstream=upstream.name,
             transport=self.transport,
@@ -94,7 +96,7 @@ class Pool:
                     connection.retire()
             elif connection.state is State.SUSPECT:
                 silent_since = max(silent_since, connection.silent_since)
-        if self._may_open() or self._gave_up_one():
+        if self._may_open() or (tardy is None and self._gave_up_one()):
             return self._open()
         if tardy is not None:
             return tardy
