@@ -12,8 +12,10 @@ from aioquic.quic.events import ConnectionTerminated, QuicEvent
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import AlertDescription
 
+from dohproxy.identity.own import BadCertificate
 from dohproxy.upstream.connect import first
 from dohproxy.upstream.quic_client import QuicClient
+from dohproxy.upstream.tls import Unwelcome
 
 _BATCH = 64
 """Datagrams that are read in one turn of the event loop."""
@@ -122,7 +124,11 @@ async def meet(client: QuicClient, addresses: tuple[str, ...], port: int) -> Pat
     """A connection to the first address that answers to the first packet; raises OSError, the last there was, if none does."""
 
     async def attempt(address: str) -> Path:
-        return await _greeted(Path(client, address, port))
+        try:
+            path = Path(client, address, port)
+        except BadCertificate as error:  # of many tasks, and so not as itself
+            raise Unwelcome(str(error)) from error
+        return await _greeted(path)
 
     return await first(addresses, attempt)
 

@@ -14,6 +14,7 @@ from dohproxy.upstream.connect import is_local
 from dohproxy.upstream.connection import Connection, Route, State
 from dohproxy.upstream.quic import Path, in_words, is_alert, is_lost, meet
 from dohproxy.upstream.quic_client import QuicClient
+from dohproxy.upstream.tls import Unwelcome
 
 _PATIENCE = 0.75
 """Seconds without a sign of life from a server that owes one, after which its connection is given up."""
@@ -205,6 +206,8 @@ class QuicConnection(Connection):
     # The end
 
     def _broken(self, error: OSError) -> ResolveError:
+        if isinstance(error, Unwelcome):
+            return NoReachableUpstream(str(error))
         words = (error.strerror or str(error)).lower()
         if self._path is not None and self._path.quic.trusted:
             return Disconnected(words)

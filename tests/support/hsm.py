@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "2468"
+_DIRECTORY = tempfile.TemporaryDirectory()
 TOKEN, OTHER = "dohproxy", "empty"
 
 
+@cache
+def the_token() -> Token:
+    """One for all tests of a process, which loads the module once, with what SOFTHSM2_CONF says then."""
+    return Token(Path(_DIRECTORY.name))
+
+
 class Token:
-    """Initialised in a directory; SOFTHSM2_CONF must lead to it before the module is loaded, which happens once a process."""
+    """Initialised in a directory, with another that is empty beside it."""
 
     def __init__(self, directory: Path) -> None:
         if not MODULE.exists():

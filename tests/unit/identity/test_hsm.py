@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from hsm import Token
+from hsm import Token, the_token
 
 from dohproxy.identity.own import BadCertificate
 from dohproxy.lab.certificates import Authority
@@ -23,8 +23,8 @@ def pem(key: Any) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def token(tmp_path_factory: pytest.TempPathFactory) -> Token:
-    return Token(tmp_path_factory.mktemp("hsm"))
+def token() -> Token:
+    return the_token()
 
 
 @pytest.fixture(scope="session")
