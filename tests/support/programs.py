@@ -20,8 +20,8 @@ SEARCH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
 
 def need(*programs: str) -> None:
-    """Skips the test where a program is not installed; in CI, where nothing may be left out, fails it."""
-    missing = [program for program in programs if shutil.which(program, path=SEARCH) is None]
+    """Skips the test where a program, or a path, is not installed; in CI, where nothing may be left out, fails it."""
+    missing = [one for one in programs if not (Path(one).exists() if one[0] == "/" else shutil.which(one, path=SEARCH))]
     if missing and "CI" in os.environ:
         pytest.fail(f"not installed: {', '.join(missing)}")
     if missing:
