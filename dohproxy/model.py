@@ -70,6 +70,7 @@ class Transport(Enum):
     DOH = "https"
     DOH3 = "h3"
     DOQ = "quic"
+    ODOH = "odoh"
     INTERNAL = "internal"
 
 

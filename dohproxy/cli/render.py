@@ -30,6 +30,9 @@ TRANSPORTS = {
     Transport.TCP: "plain TCP",
     Transport.DOT: "DNS over TLS",
     Transport.DOH: "DNS over HTTPS",
+    Transport.DOH3: "DNS over HTTP/3",
+    Transport.DOQ: "DNS over QUIC",
+    Transport.ODOH: "Oblivious DNS over HTTPS",
 }
 SOURCES = {
     Source.CACHE: "from the cache",

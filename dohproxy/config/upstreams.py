@@ -160,6 +160,7 @@ def _upstream(written: document.Upstream, files: Files, report: Report) -> setti
 def _relay(written: document.Relay, bootstrap: str | None, files: Files, report: Report) -> settings.Upstream:
     """The relay, found as the target is where it does not say how itself."""
     url = written.url
+    addresses = _addresses(written, written.bootstrap or bootstrap, report)
     return settings.Upstream(
         name=url.text,
         scheme=url.scheme,
@@ -168,10 +169,10 @@ def _relay(written: document.Relay, bootstrap: str | None, files: Files, report:
         path=url.path,
         tls_name=written.tls_name or url.host,
         ca_file=_certificates(written.ca_file, (*written.at, "ca_file"), files),
-        addresses=_addresses(written, written.bootstrap or bootstrap, report),
+        addresses=addresses,
         pins=written.pins,
         tbs_pins=url.tbs_pins,
-        bootstrap=written.bootstrap or bootstrap or "",
+        bootstrap="" if addresses else written.bootstrap or bootstrap or "",
     )
 
 

@@ -99,6 +99,16 @@ class Exchange:
             raise reply
         return answer_from(reply, route.upstream, route.transport, trio.current_time() - self._age)
 
+    async def octets(self, until: float) -> bytes | None:
+        """As `answer`, and as it came: of what is no DNS message."""
+        if self._reply is None:
+            self.until = until
+            self._connection.expect(until)
+            await self._settled()
+        if isinstance(self._reply, ResolveError):
+            raise self._reply
+        return self._reply
+
     def drop(self) -> None:
         """Nobody wants the answer any more; does nothing to an exchange that is over."""
         if self._reply is None:
@@ -420,6 +430,7 @@ class StreamConnection(Connection):
     async def _connect(self) -> socket.socket | None:
         try:
             self._socket = await connect(await self.route.addresses.known(), self.route.port)
+            self.route.addresses.worked(self._socket.getpeername()[0])
         except OSError as error:
             self._end(NoReachableUpstream(_words(error)))
         return self._socket

@@ -15,9 +15,10 @@ from dohproxy.protocol.alt_svc import http3_untrusted
 from dohproxy.upstream.doh import Doh, authority
 from dohproxy.upstream.dot import Dot
 from dohproxy.upstream.either import Either, Swift
+from dohproxy.upstream.odoh import Odoh
 from dohproxy.upstream.plain import Tcp, Udp
 
-Opened = Dot | Doh | Tcp | Udp | Either
+Opened = Dot | Doh | Odoh | Tcp | Udp | Either
 """What an upstream is asked through."""
 
 
@@ -37,10 +38,13 @@ def open_upstream(
 ) -> Opened:
     """Ready to be asked while its `run` runs: with CD set if `checking_disabled`, showing `own` if the server asks for it.
 
-    What goes over QUIC goes over TCP too, at the same host and port, where QUIC does not get through. Raises BadAuthorities.
+    What goes over QUIC goes over TCP too, at the same host and port, where QUIC does not get through. Raises BadAuthorities,
+    and of Oblivious DoH MissingExtra and BadKey.
     """
     terms: _Terms = {"checking_disabled": checking_disabled, "own": own, "complain": complain}
     scheme = upstream.scheme
+    if upstream.relay is not None:
+        return Odoh(upstream, forwarding, checking_disabled=checking_disabled, complain=complain)
     if scheme in ("udp", "tcp"):
         return (Udp if scheme == "udp" else Tcp)(upstream, forwarding, checking_disabled=checking_disabled)
     if scheme == "quic":

@@ -26,7 +26,7 @@ class Request:
     def query(self) -> bytes:
         if self.headers[b":method"] == b"POST":
             return self.body
-        (text,) = parse_qs(urlsplit(self.headers[b":path"].decode()).query)["dns"]
+        (text,) = parse_qs(urlsplit(self.headers[b":path"].decode()).query).get("dns", [""])
         return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
