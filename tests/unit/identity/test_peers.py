@@ -1,5 +1,6 @@
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,21 @@ class TestBundle:
         chain = [between.issue(WEB, end=90 * 3600).der, between.der]
         assert bundle.identify(chain, WALL) == WEB
         assert refused(bundle, chain, WALL + 25 * 3600).alert == CERTIFICATE_EXPIRED
+
+    @pytest.mark.filterwarnings("ignore:Parsed a serial number")
+    def test_no_octet_makes_it_another_client(self, bundle: Bundle) -> None:
+        """Signatures alone may be written in more than one way."""
+        between, accepted = Issuer("between", PROD), 0
+        chain = [between.issue(WEB).der, between.der]
+        for place, der in enumerate(chain):
+            for at in range(0, len(der), 2):
+                for octet in {0, 0xFF, der[at] ^ 1} - {der[at]}:
+                    shown = list(chain)
+                    shown[place] = der[:at] + bytes([octet]) + der[at + 1 :]
+                    with suppress(Unverified):
+                        assert bundle.identify(shown, WALL) == WEB
+                        accepted += 1
+        assert accepted < 4
 
     def test_a_leaf_signs_no_other(self, bundle: Bundle) -> None:
         leaf = PROD.issue(WEB)
