@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from itertools import chain, zip_longest
 
 import trio
 from msgspec import Struct
@@ -37,6 +39,7 @@ class Addresses:
 
     def __init__(self, configured: tuple[str, ...]) -> None:
         self._known = configured
+        self._last = ""
         self._until = 0.0
         self._find: Find | None = None
         self._asking: trio.Lock | None = None
@@ -49,16 +52,31 @@ class Addresses:
         self._find, self._asking = find, trio.Lock()
 
     async def known(self) -> tuple[str, ...]:
-        """To connect to. Waits while nobody has told yet, the caller's deadline permitting; raises Unfound, an OSError.
+        """To connect to, in the order to try. Waits while nobody has told yet, the caller's deadline permitting.
 
-        Those past their time go on to count while no others are found.
+        Those past their time go on to count while no others are found. Raises Unfound, an OSError.
         """
         if self._find is None or self._asking is None or self._are_current():
-            return self._known
+            return self._in_order()
         async with self._asking:  # one asks, the others wait for what it finds
             if not self._are_current():
                 await self._renew(self._find)
-        return self._known
+        return self._in_order()
+
+    def worked(self, address: str) -> None:
+        """A connection to this one came to be: the next one is tried there first."""
+        self._last = address
+
+    def _in_order(self) -> tuple[str, ...]:
+        """The one that worked last, then by turns of either family, as otherwise told (RFC 8305 4)."""
+        if len(self._known) < 2:
+            return self._known
+        last = [address for address in self._known if self._last and ip_address(address) == ip_address(self._last)]
+        others = [address for address in self._known if address not in last]
+        is_six = ":" in (last or others)[0]
+        alike, unlike = ([address for address in others if (":" in address) is family] for family in (is_six, not is_six))
+        pairs = zip_longest(unlike, alike) if last else zip_longest(alike, unlike)
+        return (*last, *filter(None, chain.from_iterable(pairs)))
 
     def _are_current(self) -> bool:
         return bool(self._known) and trio.current_time() < self._until
