@@ -1,8 +1,8 @@
-"""What a question to an encrypted upstream costs this process: CPU time per query over DoT and DoH on loopback.
+"""What a question to an encrypted upstream costs this process: CPU time per query over DoT, DoH, DoQ and DoH3 on loopback.
 
-    python tests/bench/upstream_cost.py [--scheme tls|https] [--queries 20000] [--at-once 256] [--raw]
+    python tests/bench/upstream_cost.py [--scheme tls|https|quic|h3] [--queries 20000] [--at-once 256] [--raw]
 
-The server is a process of its own. With --raw the answers are not parsed.
+The server is a process of its own: ours of the tests, or over QUIC one on quic-go. With --raw the answers are not parsed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import ssl
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
@@ -22,13 +24,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from dns_peers import Certificates, Peer, framed, reply_to
 from http2_peers import Http2
+from quic_go_peer import QuicGo, build
 
 from dohproxy.config.settings import Forwarding, Upstream
 from dohproxy.model import INTERNAL, Answer, Query, Question, Transport
 from dohproxy.upstream import connection
 from dohproxy.upstream.doh import Doh
+from dohproxy.upstream.doh3 import Doh3
+from dohproxy.upstream.doq import Doq
 from dohproxy.upstream.dot import Dot
 from dohproxy.wire import names
+
+KINDS = {"tls": Dot, "https": Doh, "quic": Doq, "h3": Doh3}
 
 
 async def echo(peer: Peer, stream: trio.abc.Stream) -> None:
@@ -61,7 +68,22 @@ def serve(pipe: Pipe, certificate: tuple[Path, Path], scheme: str) -> None:
     trio.run(main)
 
 
-async def measure(upstream: Dot | Doh, queries: int, at_once: int) -> None:
+@contextmanager
+def serving(directory: Path, certificate: tuple[Path, Path], scheme: str) -> Iterator[int]:
+    """The port of a server that runs until the block ends."""
+    if scheme in ("quic", "h3"):
+        with QuicGo(build(directory), certificate, "-streams", "1000") as server:
+            yield server.doq_port if scheme == "quic" else server.doh3_port
+        return
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=serve, args=(theirs, certificate, scheme), daemon=True)
+    server.start()
+    yield ours.recv()
+    server.terminate()
+    server.join()
+
+
+async def measure(upstream: Dot | Doh | Doq | Doh3, queries: int, at_once: int) -> None:
     """Asks, and prints what it cost."""
     left = iter(range(queries))
 
@@ -88,7 +110,7 @@ def _unparsed(reply: bytes, upstream: str, transport: Transport, born: float) ->
 def main() -> None:
     """Starts the server and measures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scheme", choices=("tls", "https"), default="tls")
+    parser.add_argument("--scheme", choices=tuple(KINDS), default="tls")
     parser.add_argument("--queries", type=int, default=20000)
     parser.add_argument("--at-once", type=int, default=256)
     parser.add_argument("--raw", action="store_true")
@@ -97,22 +119,17 @@ def main() -> None:
         connection.answer_from = _unparsed
     with tempfile.TemporaryDirectory() as directory:
         certificates = Certificates(Path(directory))
-        ours, theirs = multiprocessing.Pipe()
-        server = multiprocessing.Process(target=serve, args=(theirs, certificates.good, options.scheme), daemon=True)
-        server.start()
-        upstream = Upstream(
-            name="bench",
-            scheme=options.scheme,
-            host="dns.test",
-            port=ours.recv(),
-            tls_name="dns.test",
-            ca_file=certificates.ca,
-            addresses=("127.0.0.1",),
-        )
-        kind = Dot if options.scheme == "tls" else Doh
-        trio.run(measure, kind(upstream, Forwarding(pipeline=1000)), options.queries, options.at_once)
-        server.terminate()
-        server.join()
+        with serving(Path(directory), certificates.good, options.scheme) as port:
+            upstream = Upstream(
+                name="bench",
+                scheme=options.scheme,
+                host="dns.test",
+                port=port,
+                tls_name="dns.test",
+                ca_file=certificates.ca,
+                addresses=("127.0.0.1",),
+            )
+            trio.run(measure, KINDS[options.scheme](upstream, Forwarding(pipeline=1000)), options.queries, options.at_once)
 
 
 if __name__ == "__main__":
