@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import suppress
 
 from fuzzed import Bench
 
+from dohproxy.config.stamps import decode_stamp_untrusted
 from dohproxy.dnssec.keys import Key
 from dohproxy.errors import MalformedMessage
+from dohproxy.protocol.odoh import Sealed, hpke_suite, parse_configs_untrusted
 from dohproxy.wire.message import parse_message_untrusted
 from dohproxy.wire.peek import peek_untrusted
 from dohproxy.wire.request import parse_request_untrusted
+from dohproxy.wire.svcb import parse_service_untrusted
 
 Target = Callable[[bytes], None]
 
@@ -46,4 +50,38 @@ def proofs() -> Target:
     return run
 
 
-TARGETS: dict[str, Callable[[], Target]] = {"message": message, "validator": validator, "proofs": proofs}
+def upstreams() -> Target:
+    """The parsers of what names, designates and unlocks upstreams: stamps, SVCB records, keys and answers of oblivious DoH."""
+    suite = hpke_suite()
+    pair = suite.kem.derive_key_pair(bytes(32))
+    _, context = suite.create_sender_context(pair.public_key, b"odoh query", eks=suite.kem.derive_key_pair(b"e" * 32))
+    sealed = Sealed(suite, context, b"\0\1q\0\0")
+
+    def stamp(data: bytes) -> object:
+        return decode_stamp_untrusted(urlsafe_b64encode(data).decode())
+
+    def stamp_as_text(data: bytes) -> object:
+        return decode_stamp_untrusted(data.decode("latin-1"))
+
+    parsers: tuple[Callable[[bytes], object], ...] = (
+        stamp,
+        stamp_as_text,
+        parse_service_untrusted,
+        parse_configs_untrusted,
+        sealed.open_untrusted,
+    )
+
+    def run(data: bytes) -> None:
+        for parse in parsers:
+            with suppress(MalformedMessage):
+                parse(data)
+
+    return run
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "message": message,
+    "validator": validator,
+    "proofs": proofs,
+    "upstreams": upstreams,
+}
