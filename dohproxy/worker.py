@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -32,6 +33,9 @@ from dohproxy.telemetry.counters import Counters
 from dohproxy.telemetry.evidence import EvidenceLog
 from dohproxy.telemetry.querylog import QueryLog
 from dohproxy.telemetry.sink import LineSink
+
+if TYPE_CHECKING:
+    from dohproxy.listen.quic import QuicListener
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +100,7 @@ class Worker:
         shown = self._credentials()
         self._dot, self._doh = TlsServer(shown, ("dot",)), TlsServer(shown, ALPN)
         self._intake = Intake(self._service.front, settings.listen, counters, settings.access.limits)
-        self._listeners = self._make_listeners()
+        self._listeners = self._make_listeners(shown)
 
     async def run(self) -> None:
         """Serve until told to stop."""
@@ -124,14 +128,18 @@ class Worker:
     def _observers(self) -> list[Observer]:
         return [self._counters, self._evidence, QueryLog(self._settings.log, self._sink)]
 
-    def _make_listeners(self) -> list[UdpListener | TcpListener]:
+    def _make_listeners(self, shown: Credentials) -> list[UdpListener | TcpListener | QuicListener]:
         intake = self._intake
         table = ConnectionTable(self._settings.listen, self._counters)
-        listeners: list[UdpListener | TcpListener] = [UdpListener(sock, intake) for sock in self._sockets.udp]
+        listeners: list[UdpListener | TcpListener | QuicListener] = [UdpListener(sock, intake) for sock in self._sockets.udp]
         listeners += [TcpListener(sock, intake, table) for sock in self._sockets.tcp]
         listeners += [TcpListener(sock, intake, table, Under(self._dot)) for sock in self._sockets.dot]
-        speak = SpeakHttp(Site(self._settings.listen.doh_path, json=self._settings.listen.doh_json))
-        listeners += [TcpListener(sock, intake, table, Under(self._doh, speak)) for sock in self._sockets.doh]
+        site = Site(self._settings.listen.doh_path, json=self._settings.listen.doh_json)
+        listeners += [TcpListener(sock, intake, table, Under(self._doh, SpeakHttp(site))) for sock in self._sockets.doh]
+        if self._sockets.doq or self._sockets.doh3:
+            from dohproxy.listen.quic_listeners import quic_listeners  # noqa: PLC0415 -- aioquic is for those who want it
+
+            listeners += quic_listeners(self._sockets, intake, shown, site)
         return listeners
 
     async def _listen(self) -> None:

@@ -20,13 +20,14 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 from dohproxy.core.mmsg import Batch
 from dohproxy.core.pktinfo import wants_packet_info
 from dohproxy.errors import DohproxyError, MalformedMessage
+from dohproxy.listen.credentials import Credentials
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.quic_connection import Path, QuicConnection, Session
+from dohproxy.listen.quic_reception import QuicReception
 from dohproxy.listen.quic_table import QuicTable
 from dohproxy.model import Transport
 from dohproxy.protocol import quic_packets as packets
 from dohproxy.protocol.quic_server import MAX_STREAM, WINDOW, ServerConnection
-from dohproxy.protocol.quic_tls import Reception
 from dohproxy.upstream.bell import Bell
 
 log = logging.getLogger(__name__)
@@ -46,17 +47,16 @@ class QuicListener:
         sock: socket.socket,
         intake: Intake,
         table: QuicTable,
-        reception: Reception,
+        reception: QuicReception,
         transport: Transport,
         alpn: str,
         speak: Callable[[QuicConnection], Session],
-        reset_key: bytes,
     ) -> None:
         self._socket, self._batch = sock, Batch(sock, wants_packet_info(sock))
         self._intake, self._table, self._reception = intake, table, reception
         self._counters = intake.counters
         self._transport, self._alpn, self._speak = transport, alpn, speak
-        self._reset_key = reset_key
+        self._reset_key = reception.reset_key()
         self._versions = QuicConfiguration(is_client=False).supported_versions
         self._tokens = QuicRetryTokenHandler()
         self._connections: dict[bytes, QuicConnection] = {}
@@ -78,15 +78,17 @@ class QuicListener:
 
     async def run(self) -> None:
         """Serve until stopped; ends when the last connection is closed."""
-        with self._running:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._send_answers)
-                nursery.start_soon(self._watch_time)
-                await self._take_datagrams()
-        for connection in list(self._open.values()):
-            connection.end()
-        self._flush()
+        try:
+            with self._running:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(self._send_answers)
+                    nursery.start_soon(self._watch_time)
+                    await self._take_datagrams()
+        finally:
+            for connection in list(self._open.values()):
+                connection.end()
+            self._flush()
 
     def stop(self) -> None:
         """Take no more connections and no more queries; what is under way is answered."""
@@ -95,6 +97,10 @@ class QuicListener:
             connection.stop()
         self._flush()
         self._leave_if_done()
+
+    def use(self, credentials: Credentials) -> None:
+        """Take connections with these from now on."""
+        self._reception.use(credentials)
 
     # Datagrams
 

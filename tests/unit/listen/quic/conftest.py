@@ -30,7 +30,7 @@ def serve(listening, make_intake, nursery, server_credentials):
         intake = make_intake(**limits)
         table = QuicTable(intake.limits, intake.counters)
         reception = QuicReception(credentials or Credentials((own(server_credentials),)))
-        listener = QuicListener(sock, intake, table, reception, transport, alpn, speak, bytes(32))
+        listener = QuicListener(sock, intake, table, reception, transport, alpn, speak)
         listener.address, listener.intake, listener.counters = sock.getsockname(), intake, intake.counters
         listener.table, listener.reception = table, reception
         if listener.address[0] in ("0.0.0.0", "::"):

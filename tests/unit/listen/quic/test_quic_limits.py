@@ -254,7 +254,7 @@ async def test_packets_of_connections_long_gone_are_answered_with_a_reset(serve,
         else:
             [answer] = answers
             assert MIN_RESET <= len(answer) <= min(size - 1, MAX_RESET)
-            assert answer[-16:] == reset_token(bytes(32), b"whoisit?")
+            assert answer[-16:] == reset_token(listener.reception.reset_key(), b"whoisit?")
             assert answer[0] & 0xC0 == 0x40
 
 
