@@ -41,11 +41,11 @@ format: $(VENV)/developing
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
-	rm -f dohproxy/core/_compiled*.so
+	rm -f dohproxy/*/_compiled*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is as old as pyproject.toml, which names it, and the core that was compiled for it.
-$(VENV)/installed: $(VENV)/made pyproject.toml hatch_build.py dohproxy/core/_compiled.pyx
+$(VENV)/installed: $(VENV)/made pyproject.toml hatch_build.py dohproxy/core/_compiled.pyx dohproxy/wire/_compiled.pyx
 	@echo "Installing dohproxy in $(VENV) ..."
 	@$(BIN)/pip install -q -e . || { echo >&2 "make: installing needs a network, or an index of packages that pip knows: see above"; exit 1; }
 	@touch $@

@@ -13,7 +13,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("dohproxy/core/_compiled.pyx")
+SOURCES = Path("dohproxy/core/_compiled.pyx"), Path("dohproxy/wire/_compiled.pyx")
 FLAGS = "-O2 -fPIC -shared -fwrapv -fno-strict-aliasing -Wall -Wno-unused-function -D_FORTIFY_SOURCE=2 -fstack-protector-strong"
 
 
@@ -22,18 +22,21 @@ class Core(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 -- hatchling's
         """Compile, and have the wheel say for which Python and machine it is."""
-        source = Path(self.root) / SOURCE
-        made = source.with_name(source.stem + EXTENSION_SUFFIXES[0])
-        made.unlink(missing_ok=True)
+        made = {
+            source: source.with_name(source.stem + EXTENSION_SUFFIXES[0]) for source in map(Path(self.root).joinpath, SOURCES)
+        }
+        for module in made.values():
+            module.unlink(missing_ok=True)
         if os.environ.get("DOHPROXY_BUILD") == "pure":
             return
         try:
-            compile_core(source, made)
+            for source, module in made.items():
+                compile_core(source, module)
         except (ImportError, OSError, CompileError, subprocess.CalledProcessError) as error:
-            self.app.display_warning(f"the core is not compiled, and cache hits take longer for it: {error}")
+            self.app.display_warning(f"the core is not compiled, and queries take longer for it: {error}")
             return
         build_data |= {"pure_python": False, "infer_tag": True}
-        build_data["artifacts"].append(f"/{made.relative_to(self.root)}")
+        build_data["artifacts"] += [f"/{module.relative_to(self.root)}" for module in made.values()]
 
 
 class CompileError(Exception):

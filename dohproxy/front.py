@@ -35,8 +35,9 @@ from dohproxy.model import (
 )
 from dohproxy.wire import constants as c
 from dohproxy.wire.peek import key_of, question_at_hand
-from dohproxy.wire.reply import Reply, compile_reply, error_reply_for, render, shape
-from dohproxy.wire.request import BadRequest, NotARequest, Request, error_reply, parse_request_untrusted
+from dohproxy.wire.quick import compile_reply, parse_request_untrusted
+from dohproxy.wire.reply import Reply, error_reply_for, render, shape
+from dohproxy.wire.request import BadRequest, NotARequest, Request, error_reply
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dohproxy.errors import MalformedMessage, UpstreamFailed
 from dohproxy.model import Answer, Ede, Name, Question, RRset, Transport
 from dohproxy.wire.constants import CNAME, DNAME, OPTION_EDE, OPTION_REPORT_CHANNEL, TC
-from dohproxy.wire.message import Edns, parse_message_untrusted
+from dohproxy.wire.message import Edns
 from dohproxy.wire.names import ROOT, suffixes
+from dohproxy.wire.quick import ordinary_answer_untrusted, parse_message_untrusted
 from dohproxy.wire.rdata import read_name
 
 
@@ -15,6 +16,8 @@ def answer_from(reply: bytes, upstream: str, transport: Transport, born: float) 
 
     Raises UpstreamFailed for garbage and for a truncated reply, which has no place in a stream.
     """
+    if (answer := ordinary_answer_untrusted(reply, upstream, transport, born)) is not None:
+        return answer
     try:
         message = parse_message_untrusted(reply)
     except MalformedMessage as error:

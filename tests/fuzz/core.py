@@ -44,11 +44,11 @@ CUTS = (b"", b"\0", b"\xc0\x0c", b"\xff\xff", b"\0\0\x29", b"\0\x0a\0\x08abcdefg
 def restart_with_sanitizers() -> None:
     """Build the core anew and run this program again with it, and with what it needs preloaded."""
     sys.path.insert(0, str(ROOT))
-    from hatch_build import SOURCE, compile_core
+    from hatch_build import SOURCES, compile_core
 
     with tempfile.TemporaryDirectory() as directory:
         built = Path(directory, "_compiled" + EXTENSION_SUFFIXES[0])
-        compile_core(ROOT / SOURCE, built, FLAGS)
+        compile_core(ROOT / SOURCES[0], built, FLAGS)
         found = [subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip() for name in LIBRARIES]
         environment = os.environ | {
             "FUZZED": str(built),

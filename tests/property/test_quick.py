@@ -1,0 +1,126 @@
+"""The compiled readers and writers of ordinary messages against those in Python: the same, or no answer."""
+
+import random
+
+import pytest
+
+from dohproxy.errors import MalformedMessage
+from dohproxy.model import Answer, Question, RRset, Security, Transport
+from dohproxy.upstream import answers
+from dohproxy.wire import constants as c
+from dohproxy.wire import message, reply, request
+from dohproxy.wire.names import from_text
+from dohproxy.wire.query import build_query
+
+compiled = pytest.importorskip("dohproxy.wire._compiled")
+
+NAMES = [from_text(text) for text in ("www.example.com", "example.com", "com", ".", "a.b.example.com", "x" * 63 + ".test")]
+SIGNATURE = bytes((0, 1, 13, 2)) + bytes(14) + from_text("example.com") + b"signature"
+RDATAS = {
+    c.A: bytes((192, 0, 2, 1)),
+    c.AAAA: bytes(16),
+    c.NS: from_text("NS1.example.com"),
+    c.CNAME: from_text("a.b.Example.com"),
+    c.SOA: from_text("ns1.example.com") + from_text("host.example.com") + bytes(19) + b"\x07",
+    c.MX: b"\0\x0a" + from_text("mail.example.com"),
+    c.TXT: b"\3abc",
+    c.SRV: bytes(6) + from_text("srv.example.com"),
+    c.DS: b"\0\1\15\2" + bytes(32),
+    c.NSEC: from_text("b.example.com") + b"\0\1\x40",
+    c.NSEC3: b"\1\0\0\0\0\x14" + bytes(20) + b"\0\1\x40",
+    c.MINFO: NAMES[0] + NAMES[1],
+    c.NAPTR: bytes(7) + NAMES[0],
+    c.DNAME: NAMES[4],
+}
+
+
+def rrset(chance, owner=None):
+    rdtype = chance.choice(list(RDATAS))
+    rdatas = [RDATAS[rdtype]]
+    if rdtype in (c.A, c.TXT) and chance.random() < 0.3:
+        rdatas.append(rdatas[0][:-1] + b"z")
+    signatures = (rdtype.to_bytes(2) + SIGNATURE[2:],) if chance.random() < 0.4 else ()
+    ttl = chance.choice((0, 1, 300, 86400, 0x7FFFFFFF))
+    return RRset(owner or chance.choice(NAMES), rdtype, ttl, tuple(rdatas), signatures, chance.choice((1, 1, 1, 3)))
+
+
+def answer(chance, question):
+    own = [rrset(chance, question.qname if chance.random() < 0.7 else None) for _ in range(chance.randrange(4))]
+    authority = tuple(rrset(chance) for _ in range(chance.randrange(4)))
+    rcode, security = chance.choice((0, 0, 0, 3, 2)), chance.choice(list(Security))
+    return Answer(rcode, tuple(own), authority, security, born=7.0, stale=chance.random() < 0.05)
+
+
+def query(chance):
+    question = Question(chance.choice(NAMES), chance.choice((1, 1, 28, 15, 46, 255, 6)), 1)
+    wire = build_query(question, 7, cd=chance.random() < 0.3, do=chance.random() < 0.5, pad_to=chance.choice((0, 128)))
+    return question, wire if chance.random() < 0.7 else wire[:10] + b"\0\0" + wire[12 : 12 + len(question.qname) + 4]
+
+
+def mutated(wire, chance):
+    out = bytearray(wire)
+    for _ in range(chance.choice((0, 0, 1, 1, 2, 4))):
+        at = chance.randrange(len(out) + 1)
+        kind = chance.randrange(4)
+        if kind == 0 and at < len(out):
+            out[at] ^= 1 << chance.randrange(8)
+        elif kind == 1 and at < len(out):
+            out[at] = chance.choice((0, 1, 12, 41, 46, 63, 64, 191, 192, 255))
+        elif kind == 2:
+            del out[at : at + chance.choice((1, 2, 999))]
+        else:
+            out[at:at] = chance.choice(
+                (b"\0", b"\xc0\x0c", b"\xc0\x20", b"\0\0\x29\4\xd0\0\0\0\0\0\0", bytes(out[at : at + 30]))
+            )
+    return bytes(out)
+
+
+def told(read, *args):
+    try:
+        return read(*args)
+    except MalformedMessage:
+        return "malformed"
+
+
+def in_python(wire):
+    """What `answers.answer_from` makes of it without its quick way."""
+    quick, answers.ordinary_answer_untrusted = answers.ordinary_answer_untrusted, lambda *_: None
+    parse, answers.parse_message_untrusted = answers.parse_message_untrusted, message.parse_message_untrusted
+    try:
+        return answers.answer_from(wire, "one", Transport.DOT, 7.0)
+    finally:
+        answers.ordinary_answer_untrusted, answers.parse_message_untrusted = quick, parse
+
+
+def compare(seed, rounds):
+    chance, seen = random.Random(seed), [0, 0, 0, 0]
+    for _ in range(rounds):
+        question, wire = query(chance)
+        asked = request.parse_request_untrusted(wire)
+        wire = mutated(wire, chance)
+        if (quick := compiled.ordinary_request(wire)) is not None:
+            seen[0] += 1
+            assert quick == told(request.parse_request_untrusted, wire), wire
+        given = answer(chance, question)
+        written = reply.compile_reply(given, asked)
+        if (quick := compiled.ordinary_reply(given, asked, 1232)) is not None:
+            seen[1] += 1
+            assert quick == written, (given, asked)
+        wire = mutated(written.wire, chance)
+        if (quick := compiled.ordinary_message(wire)) is not None:
+            seen[2] += 1
+            assert quick == told(message.parse_message_untrusted, wire), wire
+        if (quick := compiled.ordinary_answer(wire, "one", Transport.DOT, 7.0)) is not None:
+            seen[3] += 1
+            assert quick == in_python(wire), wire
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_compiled_ones_agree_with_python(seed):
+    rounds = 2500
+    requests, replies, messages, plain = compare(seed, rounds)
+    assert requests > rounds / 4
+    assert replies > rounds / 2
+    assert messages > rounds / 5
+    assert plain > rounds / 20
