@@ -30,7 +30,7 @@ OURS, THEIRS = "www.rsa.peers.", "www.p256.peers."
 """What pay alone may ask for, and what only the others may."""
 BOTH = "www.unsigned.peers."
 KINDS = {"dot": ("tls", Dot), "doh": ("https", Doh), "doh3": ("h3", Doh3), "doq": ("quic", Doq)}
-SERVED = ("dot",)
+SERVED = ("dot", "doh")
 REFUSED = 5
 
 CONFIG = """
@@ -197,7 +197,7 @@ async def test_other_certificates_go_by_their_names(house: House, kind: str) -> 
     assert (line["identity"], line["group"]) == ("dns:web.old.example", "old")
 
 
-@pytest.mark.parametrize(("kind", "flag"), [("dot", "+tls")])
+@pytest.mark.parametrize(("kind", "flag"), [("dot", "+tls"), ("doh", "+https")])
 def test_kdig_shows_a_certificate(house: House, kind: str, flag: str) -> None:
     need("kdig")
     for credentials, status in ((house.prod.client("pay", PAY), "NOERROR"), (house.prod.client("shop", SHOP), "REFUSED")):
