@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import chain
+from operator import is_
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,6 +24,8 @@ from msgspec import Struct
 from dohproxy.config.identities import DNS_NAME, SCHEME, trust_domain_of
 from dohproxy.config.settings import TrustDomain
 from dohproxy.errors import DohproxyError
+from dohproxy.identity.authorities import BadAuthorities
+from dohproxy.identity.followed import Complain, Followed, nobody
 
 BAD_CERTIFICATE: Final = 42
 UNSUPPORTED_CERTIFICATE: Final = 43
@@ -42,10 +45,6 @@ _E = TypeVar("_E", bound=x509.ExtensionType)
 Certificates = tuple[x509.Certificate, ...]
 TrustBundles = Mapping[str, Sequence[bytes]]
 """The authorities, certificates in DER, of each trust domain by its name."""
-
-
-class BadAuthorities(DohproxyError):
-    """There are no certificates to verify clients with where they should be."""
 
 
 class BadIdentity(DohproxyError):
@@ -264,41 +263,17 @@ _AUTHORITY, _LEAF = _policies()
 # Where the authorities come from
 
 
-class _CaFile:
-    """A file of authorities, read again when it changes; one that cannot be used any more leaves those from before."""
+def _followed(path: Path, complain: Complain) -> Followed[Certificates]:
+    return Followed((path,), lambda: _read(path), complain)
 
-    def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
-        self._path, self._complain = path, complain
-        self._seen = self._state()
-        self.authorities = self._read()
 
-    def refresh(self) -> bool:
-        """Look whether the file is another one; whether that made other authorities."""
-        seen = self._state()
-        if seen == self._seen:
-            return False
-        self._seen = seen
-        try:
-            self.authorities = self._read()
-        except BadAuthorities as error:
-            self._complain(f"{error}: the authorities from before stay")
-            return False
-        return True
-
-    def _state(self) -> tuple[int, int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
-
-    def _read(self) -> Certificates:
-        try:
-            return tuple(x509.load_pem_x509_certificates(self._path.read_bytes()))
-        except OSError as error:
-            raise BadAuthorities(f"{self._path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise BadAuthorities(f"{self._path} has no certificates in PEM that can be used: {error}") from error
+def _read(path: Path) -> Certificates:
+    try:
+        return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
+    except OSError as error:
+        raise BadAuthorities(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BadAuthorities(f"{path} has no certificates in PEM that can be used: {error}") from error
 
 
 def _no_bundles() -> TrustBundles:
@@ -321,25 +296,26 @@ class Authorities:
         client_ca_file: Path | None,
         trust_domains: Sequence[TrustDomain],
         bundles: Callable[[], TrustBundles] = _no_bundles,
-        complain: Callable[[str], None] = lambda _: None,
+        complain: Complain = nobody,
     ) -> None:
         self._bundles, self._complain = bundles, complain
-        self._general = None if client_ca_file is None else _CaFile(client_ca_file, complain)
-        self._files = {domain.name: _CaFile(domain.ca_file, complain) for domain in trust_domains}
+        self._general = None if client_ca_file is None else _followed(client_ca_file, complain)
+        self._files = {domain.name: _followed(domain.ca_file, complain) for domain in trust_domains}
         self._all = (*self._files.values(), *(() if self._general is None else (self._general,)))
+        self._seen = [file.current() for file in self._all]
         self._given: TrustBundles = {}
         self._delivered: dict[str, Certificates] = {}
         self._bundle = self._made()
 
     def current(self) -> Bundle:
         """The authorities as they are now: the same object for as long as nothing changed. Costs a stat of each file."""
-        changed = [file.refresh() for file in self._all]
-        given = self._bundles()
+        seen, given = [file.current() for file in self._all], self._bundles()
+        same = all(map(is_, seen, self._seen))
         if given is not self._given:
             self._deliver(given)
-            changed.append(True)
-        if any(changed):
-            self._bundle = self._made()
+            same = False
+        if not same:
+            self._seen, self._bundle = seen, self._made()
         return self._bundle
 
     def _deliver(self, given: TrustBundles) -> None:
@@ -354,5 +330,5 @@ class Authorities:
                 self._delivered[domain] = before.get(domain, ())
 
     def _made(self) -> Bundle:
-        own = {name: file.authorities for name, file in self._files.items()}
-        return Bundle(() if self._general is None else self._general.authorities, self._delivered | own)
+        own = {name: file.current() for name, file in self._files.items()}
+        return Bundle(() if self._general is None else self._general.current(), self._delivered | own)
