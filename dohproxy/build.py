@@ -28,7 +28,7 @@ from dohproxy.dnssec.validate import Limits, World
 from dohproxy.errors import NotReady
 from dohproxy.front import Front, Generation, Observer
 from dohproxy.gate import Gate
-from dohproxy.identity.own import FileCertificate, OwnCertificate
+from dohproxy.identity.own import BadCertificate, FileCertificate, OwnCertificate
 from dohproxy.kernel_clock import is_synchronised
 from dohproxy.model import Client, Mode, Name, Question, Stage, Transport
 from dohproxy.policy.compiled import cache_directory, load_lists
@@ -193,7 +193,9 @@ class Core:
 
     def _own(self, upstream: Upstream) -> OwnCertificate | None:
         """Who we are to this upstream; raises BadCertificate."""
-        if upstream.client_svid and self._workload is not None:
+        if upstream.client_svid:
+            if self._workload is None:
+                raise BadCertificate(f"{upstream.name}: the Workload API is listened to after a restart only")
             return self._workload.svid()
         if upstream.client_certificate is None:
             return None
@@ -471,7 +473,7 @@ async def _end_later(scope: trio.CancelScope | None, seconds: float) -> None:
 def rehearsed(settings: Settings, recorder: Recorder | None = None, workload: Workload | None = None) -> tuple[Core, Pipeline]:
     """All that a service with these settings is made of, opened for nobody; raises ConfigError."""
     clock = Clock()
-    core = Core(Meaning.of(settings), clock, recorder=recorder, workload=workload)
+    core = Core(Meaning.of(settings), clock, recorder=recorder, workload=workload or _workload(settings))
     return core, Pipeline(settings, core, clock)
 
 

@@ -10,11 +10,14 @@ import dns.message
 import dns.rcode
 import pytest
 import trio
+from msgspec.structs import replace
 
-from dohproxy.build import RELEASED, Service, anchors_of, limits_of, negative_anchors_of
+from dohproxy.build import RELEASED, Service, anchors_of, limits_of, negative_anchors_of, rehearsed
 from dohproxy.config.load import parse
-from dohproxy.config.settings import Anchor, Dnssec, Settings, Upstream, Zone
+from dohproxy.config.settings import Anchor, Dnssec, Settings, Spiffe, Upstream, Zone
 from dohproxy.errors import ConfigError, NotReady
+from dohproxy.identity.own import BadCertificate
+from dohproxy.lab.certificates import Authority
 from dohproxy.lab.lab import Lab, open_lab
 from dohproxy.model import Mode, Transport
 from dohproxy.wire import names
@@ -132,3 +135,27 @@ def test_a_zone_that_is_not_validated_is_a_negative_anchor() -> None:
 def test_a_clock_set_by_hand_is_exact() -> None:
     assert (limits_of(Dnssec(override_time=5)).skew_min, limits_of(Dnssec(override_time=5)).skew_max) == (0, 0)
     assert (limits_of(Dnssec()).skew_min, limits_of(Dnssec()).skew_max) == (3600, 86400)
+
+
+async def test_who_we_are_to_upstreams(lab: Lab, tmp_path: Path) -> None:
+    certificate, key = Authority().client("proxy").write(tmp_path, "proxy")
+    given = settings(lab)
+    (upstream, *_) = given.upstreams
+    shown = replace(upstream, client_certificate=certificate, client_key=str(key))
+    rehearsed(replace(given, upstreams=(shown,)))
+    key.write_bytes(b"")
+    with pytest.raises(BadCertificate, match="no private key in PEM"):
+        rehearsed(replace(given, upstreams=(shown,)))
+
+
+async def test_a_workload_api_that_is_new_takes_a_restart(lab: Lab, tmp_path: Path) -> None:
+    given = settings(lab)
+    (upstream, *_) = given.upstreams
+    with_svid = replace(given, upstreams=(replace(upstream, client_svid=True),), spiffe=Spiffe(tmp_path / "agent"))
+    rehearsed(with_svid)
+    service = Service(given, [])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        with pytest.raises(BadCertificate, match="after a restart only"):
+            await service.reload(with_svid)
+        nursery.cancel_scope.cancel()
