@@ -34,8 +34,8 @@ UNKNOWN_CA: Final = 48
 CERTIFICATE_REQUIRED: Final = 116
 """TLS alerts (RFC 8446 6.2)."""
 
-MAX_DEPTH: Final = 8
-"""Certificates between a client's and an authority's, at most."""
+MAX_DEPTH: Final = 4
+"""Certificates between a client's and an authority's, at most; each may have been signed by each, and all is tried."""
 MAX_KNOWN: Final = 16384
 """Certificates whose verdict is remembered."""
 _CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
@@ -179,8 +179,10 @@ class Bundle:
     """The same, for who has verified the chain by `pem`: which says nothing yet of whose authority it is that vouches."""
 
     def _judge(self, chain_der: Sequence[bytes], wall: int) -> _Verdict:
+        if len(chain_der) > MAX_DEPTH + 2:  # there may be an authority at its end
+            raise Unverified(f"the client has shown {len(chain_der)} certificates", BAD_CERTIFICATE)
         try:
-            leaf, *others = map(x509.load_der_x509_certificate, chain_der[: MAX_DEPTH + 2])
+            leaf, *others = map(x509.load_der_x509_certificate, chain_der)
             identity = _identity(leaf)
             verified = self._verified(leaf, others, self._store_for(identity), wall)
         except BadIdentity as error:

@@ -32,8 +32,16 @@ SIGNS = usage("digital_signature")
 class Issuer:
     """An authority: `root` certifies itself, `intermediate` is certified by another."""
 
-    def __init__(self, name: str, above: Issuer | None = None, *, plain: bool = False, wall: int = WALL) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(
+        self,
+        name: str,
+        above: Issuer | None = None,
+        *,
+        plain: bool = False,
+        wall: int = WALL,
+        key: ec.EllipticCurvePrivateKey | None = None,
+    ) -> None:
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
         self.name, self.wall = subject_of(name), wall
         signer = above or self
         builder = _builder(self.name, signer.name, self.key.public_key(), wall - _HOUR, wall + 24 * _HOUR)

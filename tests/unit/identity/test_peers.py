@@ -1,5 +1,6 @@
 import os
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dohproxy.identity.peers import (
     BAD_CERTIFICATE,
     CERTIFICATE_EXPIRED,
     CERTIFICATE_REQUIRED,
+    MAX_DEPTH,
     MAX_KNOWN,
     UNKNOWN_CA,
     UNSUPPORTED_CERTIFICATE,
@@ -219,6 +221,22 @@ class TestBundle:
     )
     def test_what_is_no_clients_is_refused_as_that(self, bundle: Bundle, leaf, alert: int) -> None:
         assert refused(bundle, [leaf.der]).alert == alert
+
+    def test_a_chain_has_an_end(self, bundle: Bundle) -> None:
+        issuers = [PROD]
+        for number in range(MAX_DEPTH + 1):
+            issuers.append(Issuer(f"between {number}", issuers[-1]))
+        for depth, alert in ((MAX_DEPTH, 0), (MAX_DEPTH + 1, UNKNOWN_CA)):
+            chain = [issuers[depth].issue(WEB).der, *(one.der for one in issuers[depth:0:-1])]
+            assert (refused(bundle, chain).alert if alert else bundle.identify(chain, WALL)) == (alert or WEB)
+        assert refused(bundle, [*chain, PROD.der]).alert == BAD_CERTIFICATE
+
+    def test_authorities_that_have_all_signed_each_other_lead_nowhere_soon(self, bundle: Bundle) -> None:
+        first = Issuer("forger")
+        others = [Issuer("forger", first, key=first.key) for _ in range(MAX_DEPTH + 1)]
+        began = time.process_time()
+        assert refused(bundle, [first.issue(WEB).der, *(one.der for one in others)]).alert == UNKNOWN_CA
+        assert time.process_time() - began < 1.0
 
     def test_no_certificate_and_what_is_none(self, bundle: Bundle) -> None:
         assert refused(bundle, []).alert == CERTIFICATE_REQUIRED
