@@ -62,10 +62,8 @@ class Doh3Session:
         assert self._quic is not None and self._http is not None  # there is no capacity before
         query = build_query(question, 0, cd=self._cd)
         stream = self._quic.get_next_available_stream_id()
-        post = self._requests.post
-        self._http.send_headers(stream, self._requests.headers(query), end_stream=not post)
-        if post:
-            self._http.send_data(stream, query, end_stream=True)
+        body = query if self._requests.post else b""
+        self._http.ask(stream, self._requests.headers(query), body)
         self._responses[stream] = Response(question_octets(question))
         return stream
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from aioquic._buffer import Buffer, BufferReadError
-from aioquic.h3.connection import FrameType, H3Connection, StreamType
+from aioquic.h3.connection import FrameType, H3Connection, HeadersState, StreamType, encode_frame
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import QuicEvent, StreamDataReceived
 
+Headers = list[tuple[bytes, bytes]]
 _SERVERS_UNIDIRECTIONAL = 3
 """The two lowest bits of a stream number (RFC 9000 2.1)."""
 _MOST_HEADERS = 65536
@@ -43,6 +44,22 @@ class Http3(H3Connection):
             elif (stream := self._stream.get(event.stream_id)) is not None and len(stream.buffer) > _MOST_HEADERS:
                 raise ExcessiveHeaders
         return super().handle_event(event)
+
+    def ask(self, stream: int, headers: Headers, body: bytes) -> None:
+        """A whole request, in one piece: `body` is b"" where there is none."""
+        frames = encode_frame(FrameType.HEADERS, self._encode_headers(stream, headers))
+        if body:
+            frames += encode_frame(FrameType.DATA, body)
+        with self._get_or_create_stream(stream) as state:
+            state.headers_send_state = HeadersState.AFTER_HEADERS
+            state.finish_sending()
+        self._quic.send_stream_data(stream, frames, end_stream=True)
+
+    def _encode_headers(self, stream_id: int, headers: Headers) -> bytes:
+        instructions, block = self._encoder.encode(stream_id, headers)
+        if instructions and self._local_encoder_stream_id is not None:
+            self._quic.send_stream_data(self._local_encoder_stream_id, instructions)
+        return bytes(block)
 
     def _init_connection(self) -> None:
         self._max_push_id = None

@@ -28,6 +28,8 @@ MAX_STREAM = 1 << 17
 _LONG = 0x80
 _RESET_TOKEN, _SHORTEST_RESET = 16, 21
 """Octets (RFC 9000 10.3)."""
+_LEAST_ROOM = 64
+"""Octets of a packet."""
 _LAST_STREAM = (1 << 62) - 1 - 4 * 65536
 
 Verify = Callable[[x509.Certificate, Sequence[x509.Certificate]], None]
@@ -178,6 +180,12 @@ class ClientConnection(QuicConnection):
         early = [packet for packet in space.sent_packets.values() if packet.packet_type is QuicPacketType.ZERO_RTT]
         if early:
             self._loss._on_packets_lost(congestion_event=False, now=now, packets=early, space=space)
+
+    def _write_stream_frame(self, builder: Any, space: Any, stream: Any, max_offset: int) -> int:
+        """Not into the rest of a packet that has no room worth it: aioquic would try that with each stream that waits."""
+        if builder.remaining_flight_space < _LEAST_ROOM:
+            return 0
+        return super()._write_stream_frame(builder, space, stream, max_offset)
 
     def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
         super()._parse_transport_parameters(data, from_session_ticket)
