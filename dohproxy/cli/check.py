@@ -12,7 +12,7 @@ import click
 from dohproxy.cli.options import tell, tell_error
 
 if TYPE_CHECKING:
-    from dohproxy.config.settings import Settings
+    from dohproxy.config.settings import Settings, Upstream
     from dohproxy.errors import Problem
 
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def command(file: Path) -> None:
     """Say everything that is wrong with the configuration FILE, and what is allowed and yet hardly meant.
 
+    Of a file that can be used, say where each upstream is, or who is asked for that.
     Ends with status 0 if it can be used, else 1.
     """
     from dohproxy.config.load import load  # noqa: PLC0415 -- heavy
@@ -33,7 +34,26 @@ def command(file: Path) -> None:
         click.echo(f"{file}: {_count(tell_error(error), 'problem')}", err=True)
         sys.exit(1)
     tell(warnings, "warning: ")
+    for upstream in (*settings.upstreams, *(one for zone in settings.zones for one in zone.upstreams)):
+        click.echo("\n".join(_where(upstream)))
     click.echo(f"{file}: good" + (f", with {_count(len(warnings), 'warning')}" if warnings else ""))
+
+
+def _where(upstream: Upstream) -> list[str]:
+    """How an upstream is reached, and how its address is found."""
+    relay = upstream.relay
+    told = f"upstream {upstream.name}: "
+    if relay is None:
+        return [told + _found(upstream)]
+    key = "its key is configured" if upstream.odoh_config else f"it is asked for its key: {_found(upstream)}"
+    return [told + f"through the relay {relay.host}: {_found(relay)}", f"    {key}"]
+
+
+def _found(upstream: Upstream) -> str:
+    if upstream.addresses:
+        return f"at {', '.join(upstream.addresses)}, port {upstream.port}"
+    whom = "the system's resolver" if upstream.bootstrap == "system" else f"upstream {upstream.bootstrap}"
+    return f"{whom} is asked for the addresses of {upstream.host}, port {upstream.port}"
 
 
 def _deep_warnings(settings: Settings) -> tuple[Problem, ...]:

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from dohproxy.cli.main import main
 
 UPSTREAM = '[[upstream]]\nurl = "tls://192.0.2.1"\n'
+TOLD = "upstream tls://192.0.2.1: at 192.0.2.1, port 853\n"
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     path = tmp_path / "good.toml"
     path.write_text(UPSTREAM)
     result = check(path)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{path}: good\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{TOLD}{path}: good\n", "")
 
 
 def test_every_problem_is_told_with_its_hints(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_warnings_do_not_fail(tmp_path: Path) -> None:
     result = check(path)
     assert result.exit_code == 0
     assert result.stderr.startswith(f"{path}:3: policy.group[0]: warning: ")
-    assert result.stdout == f"{path}: good, with 1 warning\n"
+    assert result.stdout == f"{TOLD}{path}: good, with 1 warning\n"
 
 
 def test_lines_of_lists_that_cannot_be_read_are_warned_of(tmp_path: Path) -> None:
@@ -72,3 +73,33 @@ def test_an_authority_that_is_none(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert f"{tmp_path / 'ca.pem'}: no certificates" in result.stderr
     assert result.stderr.endswith(f"{path}: 1 problem\n")
+
+
+def test_how_the_addresses_of_upstreams_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "found.toml"
+    path.write_text(
+        UPSTREAM
+        + '[[upstream]]\nname = "named"\nurl = "https://dns.example:444"\nbootstrap = "tls://192.0.2.1"\n'
+        + '[[upstream]]\nname = "odoh"\nurl = "https://target.example"\nbootstrap = "system"\n'
+        + 'relay = { url = "https://relay.example", addresses = ["192.0.2.7"] }\n'
+        + '[[zone]]\nname = "corp.example"\nplaintext = true\nupstream = ["udp://192.0.2.53"]\ndnssec = "off"\n'
+    )
+    result = check(path)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        TOLD.strip(),
+        "upstream named: upstream tls://192.0.2.1 is asked for the addresses of dns.example, port 444",
+        "upstream odoh: through the relay relay.example: at 192.0.2.7, port 443",
+        "    it is asked for its key: the system's resolver is asked for the addresses of target.example, port 443",
+        "upstream udp://192.0.2.53: at 192.0.2.53, port 53",
+        f"{path}: good",
+    ]
+
+
+def test_a_key_of_a_target_that_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "odoh.toml"
+    relay = 'relay = "https://192.0.2.7/"\nodoh_config = "AAAA"\n'
+    path.write_text('[[upstream]]\nname = "odoh"\nurl = "https://target.example"\n' + relay)
+    result = check(path)
+    assert result.exit_code == 1
+    assert "upstream odoh: odoh_config: ODoH: the keys are not as long as they say" in result.stderr
