@@ -10,7 +10,16 @@ from typing import Final, NamedTuple
 
 from h2.errors import ErrorCodes as Error
 from h2.settings import SettingCodes as Setting
-from hyperframe.frame import Frame, GoAwayFrame, PingFrame, PushPromiseFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    Frame,
+    GoAwayFrame,
+    PingFrame,
+    PushPromiseFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from dohproxy.errors import MalformedMessage
 from dohproxy.protocol.doh_request import MOST_HEADERS, Fields, Head
@@ -24,8 +33,8 @@ MOST_TOIL: Final = 1000
 """How much work a client may cause beyond what belongs to requests that are answered."""
 LITTLE: Final = 1024
 """Octets of a body: a client that sends less at once, and has more, makes toil."""
-_RELIEF: Final = 10
-"""For each request that is answered."""
+_RELIEF: Final = 50
+"""For each request that is answered: a client may well withdraw more than it waits for."""
 _TOIL_OF_RESET: Final = 10
 """A hundred requests may be withdrawn before one is answered (CVE-2023-44487)."""
 _MOST_WINDOW: Final = (1 << 31) - 1
@@ -218,8 +227,8 @@ class Http2Server:
             self._withdraw(frame.stream_id)
         elif isinstance(frame, GoAwayFrame):
             self._leaving = True
-        elif isinstance(frame, PushPromiseFrame):
-            raise Fault(Error.PROTOCOL_ERROR, "a client that pushes")
+        elif isinstance(frame, PushPromiseFrame | ContinuationFrame):
+            raise Fault(Error.PROTOCOL_ERROR, "a frame that no client may send here")
 
     def _work(self, toil: int) -> None:
         """Count what belongs to no request that was answered."""
@@ -266,8 +275,8 @@ class Http2Server:
         if not stream or stream > self._highest:
             raise Fault(Error.PROTOCOL_ERROR, "the end of what never began")
         if stream in self._streams:
-            self._work(_TOIL_OF_RESET)
             self._forget(stream)
+            self._work(_TOIL_OF_RESET)
 
     # What goes
 
@@ -316,8 +325,8 @@ class Http2Server:
 
     def _reset(self, stream: int, code: Error) -> None:
         self._put(RstStreamFrame(stream, error_code=code))
-        self._work(_TOIL_OF_RESET // 2)
         self._forget(stream)
+        self._work(_TOIL_OF_RESET // 2)
 
     def _forget(self, stream: int) -> None:
         begun = self._streams.pop(stream, None)
