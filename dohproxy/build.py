@@ -20,7 +20,18 @@ from dohproxy.cache.proofs import ProofStore
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.cache.shared import BadSharedFile, SharedAnswers, SharedFile
 from dohproxy.clock import Clock
-from dohproxy.config.settings import Anchor, BootClock, Cache, Dnssec, Forwarding, NegativeAnchor, Settings, Upstream, Zone
+from dohproxy.config.settings import (
+    Anchor,
+    BootClock,
+    Cache,
+    CaptivePortal,
+    Dnssec,
+    Forwarding,
+    NegativeAnchor,
+    Settings,
+    Upstream,
+    Zone,
+)
 from dohproxy.dnssec.anchors import AnchorSet, built_in
 from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.trust import TrustCache
@@ -35,6 +46,7 @@ from dohproxy.policy.compiled import cache_directory, load_lists
 from dohproxy.policy.engine import Engine
 from dohproxy.resolve import boot_clock
 from dohproxy.resolve.cached import Cached, Stores
+from dohproxy.resolve.captive import Captive
 from dohproxy.resolve.chased import Chased
 from dohproxy.resolve.designations import designations
 from dohproxy.resolve.excepted import Excepted
@@ -57,6 +69,8 @@ from dohproxy.resolve.witness import Recorder, Witness
 from dohproxy.upstream.bootstrap import locator
 from dohproxy.upstream.either import Either
 from dohproxy.upstream.network import Network
+from dohproxy.upstream.network_resolvers import network_resolvers
+from dohproxy.upstream.plain import Udp
 from dohproxy.upstream.pool import Pool
 from dohproxy.upstream.schemes import Opened, open_upstream
 from dohproxy.upstream.secret import secret_of_machine
@@ -82,6 +96,7 @@ class Meaning:
     dnssec: Dnssec
     cache: Cache
     validates: bool
+    captive_portal: CaptivePortal | None
 
     @classmethod
     def of(cls, settings: Settings) -> Meaning:
@@ -98,6 +113,7 @@ class Meaning:
             settings.dnssec,
             settings.cache,
             any(mode not in (None, Mode.OFF) for mode in modes),
+            settings.captive_portal,
         )
 
     @property
@@ -163,6 +179,9 @@ class Core:
         self.upkeep: Upkeep | None = None
         """What goes on beside the queries, where answers are validated."""
         self.stage: Stage = self._stages()
+        self._captive: Captive | None = None
+        if meaning.captive_portal is not None and ROOT in self._groups:
+            self.stage = self._captive = self._before_portals(meaning.captive_portal, self._groups[ROOT])
 
     def _routes(self, *, any_date: bool = False) -> dict[Name, Group]:
         """The upstreams of every zone, and for all other names; `any_date` does not look at the dates of certificates."""
@@ -235,6 +254,16 @@ class Core:
         if self.upkeep is None or not meaning.dnssec.root_key_sentinel:
             return stage
         return Sentinel(stage, partial(_root_tags, self.upkeep.trusted))
+
+    def _before_portals(self, settings: CaptivePortal, group: Group) -> Captive:
+        told = network_resolvers if settings.upstream == "dhcp" else lambda: (settings.upstream,)
+        forwarding = replace(self.meaning.forwarding, connections=1)
+
+        def resolvers() -> list[Udp]:
+            opened = [Upstream(name, "udp", name, 53, addresses=(name,)) for name in told()]
+            return [Udp(upstream, forwarding, checking_disabled=False) for upstream in opened]
+
+        return Captive(self.stage, settings, is_lost=lambda: group.is_lost, resolvers=resolvers, forget=self._forget)
 
     def _shared_answers(self) -> SharedAnswers | None:
         """Those that were judged by the same meaning, by whatever process."""
@@ -318,6 +347,8 @@ class Core:
             for group in (*self._groups.values(), *self._undated.values()):
                 await nursery.start(group.run)
             nursery.start_soon(Network(self.meaning.addresses, self._renew).run)
+            if self._captive is not None:
+                nursery.start_soon(self._captive.run)
             task_status.started()
             await trio.sleep_forever()
 

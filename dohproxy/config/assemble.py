@@ -16,6 +16,7 @@ from dohproxy.config.groups import policy
 from dohproxy.config.listening import listen, tls
 from dohproxy.config.report import Report
 from dohproxy.config.settings import Network, Settings
+from dohproxy.config.texts import is_address
 from dohproxy.config.upstreams import upstreams, zones
 from dohproxy.config.written import Placed, Table
 
@@ -41,7 +42,7 @@ def assemble(written: document.Document, base: Path, report: Report) -> Settings
         access=_access(written.access),
         upstreams=upstreams(written, files, report),
         forwarding=_forwarding(written.forwarding, files),
-        captive_portal=_captive_portal(written.captive_portal),
+        captive_portal=_captive_portal(written.captive_portal, report),
         dnssec=_dnssec(written.dnssec, files, report),
         zones=zones(written, files, report),
         policy=policy(written.policy, files, report),
@@ -72,8 +73,14 @@ def _forwarding(written: document.Forwarding, files: Files) -> settings.Forwardi
     return settings.Forwarding(**_fields(written) | {"key_log": key_log})
 
 
-def _captive_portal(written: document.CaptivePortal | None) -> settings.CaptivePortal | None:
-    return None if written is None else settings.CaptivePortal(written.names, written.upstream)
+def _captive_portal(written: document.CaptivePortal | None, report: Report) -> settings.CaptivePortal | None:
+    if written is None:
+        return None
+    if not written.names:
+        report.problem((*written.at, "names"), "there is no name to find a portal by")
+    if written.upstream != "dhcp" and not is_address(written.upstream):
+        report.problem((*written.at, "upstream"), f'"{written.upstream}" is no address', allowed='an IP address, or "dhcp"')
+    return settings.CaptivePortal(written.names, written.upstream)
 
 
 def _ddr(written: document.Document, report: Report) -> settings.Ddr | None:

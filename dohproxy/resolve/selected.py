@@ -83,6 +83,11 @@ class Group:
         except ResolveError as error:
             _log.debug("the first question%s failed: %s", self._where, error)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether no upstream is up."""
+        return self._standing.lost
+
     def renew(self) -> None:
         """The network is another one: connections are replaced, and what was known of upstreams is found out anew."""
         self._standing.renew()
