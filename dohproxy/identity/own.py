@@ -44,8 +44,9 @@ class OwnCertificate(Protocol):
 class FileCertificate:
     """A chain and its key in files, read again when they change; `key` is a path, or a `pkcs11:` URI.
 
-    A pair that cannot be used, such as one that is only half written, is told to `complain` once, and the one before it
-    stays in force. Raises BadCertificate where there is none before it.
+    A key in an HSM is made to sign once, to see that it is the certificate's. A pair that cannot be used, such as one that is
+    only half written, is told to `complain` once, and the one before it stays in force. Raises BadCertificate where there is
+    none before it.
     """
 
     def __init__(self, certificate: Path, key: str, complain: Complain = nobody) -> None:
@@ -64,7 +65,7 @@ class FileCertificate:
             raise BadCertificate(f"{error.filename} cannot be read: {error.strerror}") from error
         key = keys[0] if keys else self._key
         try:
-            check_pair(chain, key)
+            _check_pair(chain, key)
         except ValueError as error:
             raise BadCertificate(f"{' and '.join(map(str, self._files))}: {error}") from error
         return KeyPair(chain, key)
@@ -93,13 +94,14 @@ class SvidCertificate:
         self._pair, self._why = None, why
 
 
-def check_pair(chain: bytes, key: bytes | str) -> None:
-    """Raises ValueError, in words, unless the chain is PEM and the key, as far as it is at hand, is the first's."""
+def _check_pair(chain: bytes, key: bytes | str) -> None:
+    """Raises ValueError, in words, unless the chain is PEM and the key is the first's; BadCertificate for one in an HSM."""
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
     except ValueError as error:
         raise ValueError("no chain of certificates in PEM") from error
     if isinstance(key, str):
+        _check_hsm(key, leaf)
         return
     try:
         private = load_pem_private_key(key, None)
@@ -109,3 +111,11 @@ def check_pair(chain: bytes, key: bytes | str) -> None:
         raise ValueError("no private key in PEM") from error
     if private.public_key() != leaf.public_key():
         raise ValueError("the key is not the certificate's")
+
+
+def _check_hsm(uri: str, leaf: x509.Certificate) -> None:
+    try:
+        from dohproxy.identity.hsm import private_key  # noqa: PLC0415 -- an extra
+    except ImportError as error:
+        raise ValueError("keys in an HSM take python-pkcs11: pip install 'dohproxy[hsm]'") from error
+    private_key(uri, leaf)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hsm import Token, the_token
 
-from dohproxy.identity.own import BadCertificate
+from dohproxy.identity.own import BadCertificate, FileCertificate
 from dohproxy.lab.certificates import Authority
 
 pytest.importorskip("pkcs11")
@@ -98,3 +98,16 @@ def test_a_wrong_pin_is_told(token: Token, keys: dict[str, Any], tmp_path: Path)
     (tmp_path / "pin").write_text("0000")
     with pytest.raises(BadCertificate, match="PinIncorrect"):
         private_key(token.uri("p256", token="empty", pin_source=f"{tmp_path}/pin"))
+
+
+def test_a_new_certificate_must_be_of_the_key_that_stays(token: Token, keys: dict[str, Any], tmp_path: Path) -> None:
+    certificate, _ = Authority().client("web", key=keys["p256"]).write(tmp_path, "web")
+    said: list[str] = []
+    own = FileCertificate(certificate, token.uri("p256"), said.append)
+    before = own.current()
+    assert before.key == token.uri("p256")
+    Authority().client("web").write(tmp_path, "web")
+    assert own.current() is before
+    assert said == ["the key in the HSM is not the certificate's: what was there before stays in use"]
+    Authority().client("web", key=keys["p256"]).write(tmp_path, "web")
+    assert own.current() != before

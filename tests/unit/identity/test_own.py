@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,14 @@ def test_an_encrypted_key_is_refused_in_words(tmp_path: Path, pairs: list[Creden
         FileCertificate(certificate, str(key))
 
 
-def test_a_key_in_an_hsm_is_not_read(tmp_path: Path, pairs: list[Credentials]) -> None:
+def test_a_key_in_an_hsm_takes_what_reaches_it(
+    tmp_path: Path, pairs: list[Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
     certificate, _ = pairs[0].write(tmp_path, "one")
-    assert FileCertificate(certificate, "pkcs11:object=web").current() == KeyPair(pairs[0].certificate, "pkcs11:object=web")
+    monkeypatch.setitem(sys.modules, "pkcs11", None)
+    monkeypatch.delitem(sys.modules, "dohproxy.identity.hsm", raising=False)
+    with pytest.raises(BadCertificate, match=r"pip install 'dohproxy\[hsm\]'"):
+        FileCertificate(certificate, "pkcs11:object=web")
 
 
 def test_an_svid_is_there_once_it_is_given_and_gone_once_withdrawn() -> None:

@@ -15,7 +15,7 @@ from hsm import Token, the_token
 from quic_peers import QuicBench
 
 from dohproxy.errors import NoReachableUpstream
-from dohproxy.identity.own import FileCertificate
+from dohproxy.identity.own import FileCertificate, KeyPair, SvidCertificate
 from dohproxy.lab.certificates import Authority
 from dohproxy.upstream.dot import Dot
 
@@ -42,9 +42,9 @@ async def bench(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[QuicBenc
     yield QuicBench(nursery, Certificates(tmp_path))
 
 
-def own(token: Token, label: str, key: Any, directory: Path, uri: str = "") -> FileCertificate:
+def own(token: Token, label: str, key: Any, directory: Path) -> FileCertificate:
     certificate, _ = Authority().client("hsm", "spiffe://test.example/hsm", key=key).write(directory, label)
-    return FileCertificate(certificate, uri or token.uri(label))
+    return FileCertificate(certificate, token.uri(label))
 
 
 @pytest.mark.parametrize("label", MAKE)
@@ -55,10 +55,12 @@ async def test_a_handshake_signed_in_the_hsm(bench: QuicBench, keys: dict[str, A
     assert peer.clients[-1].quic.tls._peer_certificate.public_key() == keys[label].public_key()
 
 
-async def test_a_key_that_is_not_there_is_told(bench: QuicBench, keys: dict[str, Any], tmp_path: Path) -> None:
+async def test_a_key_that_is_gone_is_told(bench: QuicBench, keys: dict[str, Any], tmp_path: Path) -> None:
+    certificate, _ = Authority().client("hsm", key=keys["tls-p256"]).write(tmp_path, "gone")
+    svid = SvidCertificate()
+    svid.replace(KeyPair(certificate.read_bytes(), the_token().uri("gone")))
     peer = await bench.quic(requires_certificate=True)
-    wrong = own(the_token(), "tls-p256", keys["tls-p256"], tmp_path, the_token().uri("gone"))
-    doq = await bench.doq(peer.port, own=wrong)
+    doq = await bench.doq(peer.port, own=svid)
     with pytest.raises(NoReachableUpstream, match="no key gone in the HSM"):
         await doq.resolve(ask())
 
