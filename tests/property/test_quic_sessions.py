@@ -42,12 +42,12 @@ class Quic:
     def get_next_available_stream_id(self, is_unidirectional: bool = False) -> int:
         return self._next[is_unidirectional]
 
-    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:  # noqa: ARG002
         unidirectional = bool(stream_id & 2)
         self._next[unidirectional] = max(self._next[unidirectional], stream_id + 4)
         self.sent[stream_id] = self.sent.get(stream_id, b"") + data
 
-    def cancel(self, stream: int, code: int) -> None:
+    def cancel(self, stream: int, _: int) -> None:
         self.sent.pop(stream)
 
     def close(self, **_: object) -> None:
