@@ -140,12 +140,12 @@ class Front:
             answer = screened(request) or await generation.pipeline.resolve(
                 _query(request, client, trio.current_time() + generation.timeout)
             )
+            return self._reply(request, asked, answer, generation)
         except ResolveError as error:
             return self._fail(request, asked, error)
         except Exception:  # whatever a stranger's packet finds in us, the service goes on, and says so
             log.exception("a query failed by a defect of the program")
             return self._fail(request, asked, ResolveError("internal error"))
-        return self._reply(request, asked, answer, generation)
 
     def _reply(self, request: Request, asked: _Asked, answer: Answer, generation: Generation) -> bytes:
         if answer.verdict is not None and answer.verdict.action is Action.DROP:
