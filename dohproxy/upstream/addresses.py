@@ -20,7 +20,7 @@ PATIENCE = 2.0
 
 
 class Found(Struct, frozen=True):
-    """Addresses, the best first, and for how many seconds they count."""
+    """Addresses, those of the better family first, and for how many seconds they count."""
 
     addresses: tuple[str, ...]
     ttl: float

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from ipaddress import ip_address
-from itertools import zip_longest
 from typing import Protocol
 
 import trio
@@ -93,9 +92,8 @@ async def ask_upstream(asked: Asked, host: Name, deadline: float) -> Found:
     except Disconnected:  # a connection that was closed just then
         answers = await _ask_both(asked, host, deadline)
     ttls = [rrset.ttl for answer in answers for rrset in answer.answer]
-    six, four = (list(_addresses(answers, rdtype)) for rdtype in (AAAA, A))
-    mixed = (address for pair in zip_longest(six, four) for address in pair if address)  # RFC 8305 4
-    return Found(tuple(mixed), float(min(ttls, default=0)))
+    addresses = (address for rdtype in (AAAA, A) for address in _addresses(answers, rdtype))
+    return Found(tuple(addresses), float(min(ttls, default=0)))
 
 
 async def _ask_both(asked: Asked, host: Name, deadline: float) -> list[Answer]:

@@ -146,7 +146,7 @@ def telling(records: Records) -> Callable[[Peer, trio.abc.Stream], object]:
 LOOPBACK: Records = {1: ([(1, 300, b"\x7f\0\0\1"), (1, 300, b"\x7f\0\0\2")], 0), 28: ([(28, 200, bytes(15) + b"\1")], 0)}
 
 
-async def test_both_kinds_of_addresses_take_turns(bench: Bench) -> None:
+async def test_both_kinds_of_addresses_are_asked_for(bench: Bench) -> None:
     dot = await bench.dot((await bench.serve(telling(LOOPBACK))).port)
     found = await ask_upstream(dot, HOST, trio.current_time() + 5)
     assert found == Found(("::1", "127.0.0.1", "127.0.0.2"), 200)
