@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from programs import execute, free_ports, need
+from programs import execute, free_ports, need, wait_until
 from real_peers import Proxy, World, dnssec
 
 from dohproxy.config.settings import Forwarding, Upstream
@@ -30,7 +31,7 @@ OURS, THEIRS = "www.rsa.peers.", "www.p256.peers."
 """What pay alone may ask for, and what only the others may."""
 BOTH = "www.unsigned.peers."
 KINDS = {"dot": ("tls", Dot), "doh": ("https", Doh), "doh3": ("h3", Doh3), "doq": ("quic", Doq)}
-SERVED = ("dot", "doh")
+BY_UDP = ("doh3", "doq")
 REFUSED = 5
 
 CONFIG = """
@@ -112,6 +113,17 @@ class House:
         lines = [line.partition(" query ")[2] for line in self.proxy.log.read_text().splitlines()]
         return [dict(field.split("=", 1) for field in shlex.split(line)) for line in lines if line]
 
+    def resumed(self) -> int:
+        """How many TLS sessions were resumed so far."""
+        lines = len(self.counters())
+        self.proxy.send(signal.SIGUSR1)
+        wait_until(lambda: len(self.counters()) > lines, what="the counters")
+        found = re.search(r"tls_resumed=(\d+)", self.counters()[-1])
+        return int(found[1]) if found else 0
+
+    def counters(self) -> list[str]:
+        return [line for line in self.proxy.log.read_text().splitlines() if " counters: " in line]
+
 
 class Asker:
     def __init__(self, upstream: Dot | Doh | Doh3 | Doq) -> None:
@@ -135,7 +147,7 @@ def house(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
         yield house
 
 
-@pytest.mark.parametrize("kind", SERVED)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_one_is_answered_and_the_other_refused(house: House, kind: str) -> None:
     """At the same time, again and again: from the upstream, the cache and the finished replies, on kept connections."""
     pay, shop = house.prod.client("pay", PAY), house.prod.client("shop", SHOP)
@@ -164,11 +176,11 @@ async def test_one_is_answered_and_the_other_refused(house: House, kind: str) ->
     assert told == {(PAY, "attested", "pay"), (SHOP, "attested", "shop"), (None, "inferred", "default")}
 
 
-@pytest.mark.parametrize("kind", SERVED)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_who_comes_back_is_who_it_was(house: House, kind: str) -> None:
     """Sessions that are resumed keep the identity that they were begun with."""
     pay, shop = house.prod.client("pay", PAY), house.prod.client("shop", SHOP)
-    before = len(house.logged())
+    before, resumed = len(house.logged()), house.resumed()
     async with house.client(kind, pay, idle=0.1) as first, house.client(kind, shop, idle=0.1) as second:
         for _ in range(3):
             assert await first.rcode(OURS) == 0
@@ -176,9 +188,10 @@ async def test_who_comes_back_is_who_it_was(house: House, kind: str) -> None:
             await trio.sleep(0.4)  # both connections close for want of questions
     told = {(line.get("identity"), line["rcode"]) for line in house.logged()[before:]}
     assert told == {(PAY, "NOERROR"), (SHOP, "REFUSED")}
+    assert kind in BY_UDP or house.resumed() == resumed + 4
 
 
-@pytest.mark.parametrize("kind", SERVED)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_whom_nobody_vouches_for_is_refused(house: House, kind: str) -> None:
     """By the authority of strangers, or one of ours whose word does not count for that name."""
     strangers = Authority("prod")
@@ -188,7 +201,7 @@ async def test_whom_nobody_vouches_for_is_refused(house: House, kind: str) -> No
                 assert await asker.ask(OURS) is None
 
 
-@pytest.mark.parametrize("kind", SERVED)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_other_certificates_go_by_their_names(house: House, kind: str) -> None:
     before = len(house.logged())
     async with house.client(kind, house.old.client("web", "web.old.example")) as asker:
@@ -197,7 +210,7 @@ async def test_other_certificates_go_by_their_names(house: House, kind: str) -> 
     assert (line["identity"], line["group"]) == ("dns:web.old.example", "old")
 
 
-@pytest.mark.parametrize(("kind", "flag"), [("dot", "+tls"), ("doh", "+https")])
+@pytest.mark.parametrize(("kind", "flag"), [("dot", "+tls"), ("doh", "+https"), ("doq", "+quic")])
 def test_kdig_shows_a_certificate(house: House, kind: str, flag: str) -> None:
     need("kdig")
     for credentials, status in ((house.prod.client("pay", PAY), "NOERROR"), (house.prod.client("shop", SHOP), "REFUSED")):
@@ -223,7 +236,8 @@ def test_what_is_told_is_verified_by_discover(house: House) -> None:
         *(sys.executable, "-m", "dohproxy", "discover", "127.0.0.1", "--port", str(house.proxy.port)),
         *("--ca-file", house.directory / "servers.pem"),
     )
-    assert f"tls://dns.example:{house.dot}" in said
+    found = re.findall(r'url = "(\w+)://dns.example:(\d+)', said)
+    assert found == [("h3", str(house.web)), ("quic", str(house.doq)), ("https", str(house.web)), ("tls", str(house.dot))]
 
 
 def test_certificates_change_while_it_runs(house: House) -> None:
