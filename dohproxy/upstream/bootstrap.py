@@ -71,7 +71,7 @@ async def ask_system(host: str, port: int) -> Found:
     try:
         found = await trio.to_thread.run_sync(resolve, abandon_on_cancel=True)
     except socket.gaierror as error:
-        raise OSError(error.errno, f"the system's resolver: {error.strerror}") from error
+        raise OSError(f"the system's resolver: {error.strerror}") from error
     except UnicodeError as error:
         raise OSError(f"the system's resolver: {error}") from error
     return Found(tuple(dict.fromkeys(str(address[0]) for *_, address in found)), SYSTEM_TTL)
