@@ -33,7 +33,8 @@ class Captive:
 
     It is, when no encrypted upstream can be reached, or shows a certificate that counts, and yet the network's resolver
     has an address for the first of the names; until an encrypted upstream answers. `is_lost` tells whether none does,
-    `resolvers` who the network's are, as upstreams that are asked in clear; `forget` is called at the end.
+    `resolvers` who the network's are, as upstreams that are asked in clear; `forget` is called at begin and end,
+    for replies that clients were given before do not count then.
 
     What is answered then is as if it were local: it is not judged, has no TTL, and is allowed to be a private address.
     """
@@ -111,6 +112,7 @@ class Captive:
         count = len(self._itself | self._above)
         log.warning("a captive portal holds us: %d names are asked in clear of %s until an upstream answers", count, who)
         self._asked = asked
+        self._forget()
         try:
             while self._is_lost():  # noqa: ASYNC110 -- cheaper to look than to be told
                 await trio.sleep(POLL)
