@@ -40,12 +40,12 @@ def command(*, address: str, port: int, ca_file: Path | None, as_json: bool) -> 
     import msgspec  # noqa: PLC0415 -- heavy, as all below
     import trio  # noqa: PLC0415
 
-    from dohproxy.config.settings import Forwarding  # noqa: PLC0415
+    from dohproxy.config.settings import Forwarding, Upstream  # noqa: PLC0415
     from dohproxy.errors import DohproxyError, ResolveError  # noqa: PLC0415
     from dohproxy.upstream.discovery import discover  # noqa: PLC0415
 
     try:
-        offers = trio.run(partial(discover, address, port, ca_file, Forwarding()))
+        offers = trio.run(partial(discover, Upstream(address, "ddr", address, port, ca_file=ca_file), Forwarding()))
     except ResolveError as error:
         click.echo(f"{address} cannot be asked: {error}", err=True)
         sys.exit(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 import trio
 from msgspec import Struct
@@ -13,9 +12,12 @@ from msgspec.structs import replace
 from dohproxy.config import settings
 from dohproxy.config.urls import Url, url
 from dohproxy.errors import MalformedMessage, ResolveError, UpstreamFailed
+from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import INTERNAL, Query, Question
 from dohproxy.policy.addresses import is_private
 from dohproxy.upstream.bootstrap import ask_upstream
+from dohproxy.upstream.doh import Doh
+from dohproxy.upstream.dot import Dot
 from dohproxy.upstream.plain import Udp
 from dohproxy.upstream.pool import Pool
 from dohproxy.wire.constants import NOERROR, NS, NXDOMAIN, SVCB
@@ -41,6 +43,8 @@ class Offer(Struct, frozen=True):
     """Why it is not verified."""
     verified_as: str = ""
     """What its certificate was verified for, beside the address of who designated it: its name, or just that address."""
+    ttl: float = 0.0
+    """Seconds that it counts, verified or not."""
     opportunistic: bool = False
     """Whether it is not verified and is at the same, private address: RFC 9462 4.3 lets it be used against onlookers."""
 
@@ -50,18 +54,23 @@ class Offer(Struct, frozen=True):
         return bool(self.verified_as)
 
 
-async def discover(address: str, port: int, ca_file: Path | None, forwarding: settings.Forwarding) -> tuple[Offer, ...]:
-    """All offers of the resolver at that IP address, in its order of preference, each of them tried out.
+async def discover(
+    resolver: settings.Upstream, forwarding: settings.Forwarding, own: OwnCertificate | None = None
+) -> tuple[Offer, ...]:
+    """All offers of the plain resolver at `resolver.host`, in its order of preference, each of them tried out.
 
-    Raises ResolveError if it cannot be asked, or tells nonsense, and BadAuthorities for an unusable CA file.
+    `resolver` also says who may vouch for them, and how else they are to be connected to; `own` is what we show them. Raises
+    ResolveError if it cannot be asked, or tells nonsense, and BadAuthorities for an unusable CA file.
     """
-    upstream = settings.Upstream(address, "udp", address, port, addresses=(address,))
-    plain = Udp(upstream, forwarding, checking_disabled=False)
+    plain = Udp(
+        replace(resolver, name=resolver.host, scheme="udp", addresses=(resolver.host,)), forwarding, checking_disabled=False
+    )
+    _pool(replace(resolver, scheme="tls"), forwarding, own)  # an unusable CA file is told before anything is asked
     outcome: list[Offer] | ResolveError
     async with trio.open_nursery() as nursery:
         await nursery.start(plain.run)
         try:
-            outcome = await _told(plain, address, ca_file, forwarding)
+            outcome = await _told(plain, resolver, forwarding)
         except ResolveError as error:
             outcome = error  # raised outside, for a nursery would wrap it
         nursery.cancel_scope.cancel()
@@ -70,33 +79,36 @@ async def discover(address: str, port: int, ca_file: Path | None, forwarding: se
     async with trio.open_nursery() as nursery:
         for place, offer in enumerate(outcome):
             if offer.upstream is not None:
-                nursery.start_soon(_settle, outcome, place, address, forwarding)
+                nursery.start_soon(_settle, outcome, place, forwarding, own)
     return tuple(outcome)
 
 
-async def _told(plain: Udp, address: str, ca_file: Path | None, forwarding: settings.Forwarding) -> list[Offer]:
+async def _told(plain: Udp, resolver: settings.Upstream, forwarding: settings.Forwarding) -> list[Offer]:
     """What the resolver offers, by UDP, and by TCP where that is too small."""
-    services = await designations(plain, forwarding)
-    return [offer for service in services for offer in [*await _offers(plain, service, address, ca_file, forwarding)]]
+    services, ttl = await _designations(plain, forwarding)
+    template = replace(resolver, designated_by=resolver.host)
+    found = [offer for service in services for offer in [*await _offers(plain, service, template, forwarding)]]
+    return [replace(offer, ttl=ttl) for offer in found]
 
 
-async def designations(plain: Udp, forwarding: settings.Forwarding) -> tuple[Service, ...]:
-    """What the resolver says of itself, the most preferred first; () if nothing.
+async def _designations(plain: Udp, forwarding: settings.Forwarding) -> tuple[list[Service], float]:
+    """What the resolver says of itself, the most preferred first, and for how many seconds; [] if nothing.
 
     One malformed record spoils all (RFC 9460 2.2). Raises ResolveError.
     """
     answer = await plain.resolve(Query(Question(DESIGNATION, SVCB), INTERNAL, trio.current_time() + forwarding.timeout))
     if answer.rcode not in (NOERROR, NXDOMAIN):
         raise UpstreamFailed(f"{rcode_to_text(answer.rcode)} from {plain.name}")
-    rdatas = [rdata for rrset in answer.answer if rrset.rdtype == SVCB for rdata in rrset.rdatas]
+    told = [rrset for rrset in answer.answer if rrset.rdtype == SVCB]
     try:
-        return tuple(sorted(map(parse_service_untrusted, rdatas), key=lambda service: service.priority))
+        services = [parse_service_untrusted(rdata) for rrset in told for rdata in rrset.rdatas]
     except MalformedMessage as error:
         raise UpstreamFailed(f"{plain.name}: {error}") from error
+    return sorted(services, key=lambda service: service.priority), float(min((rrset.ttl for rrset in told), default=0))
 
 
 async def _offers(
-    plain: Udp, service: Service, address: str, ca_file: Path | None, forwarding: settings.Forwarding
+    plain: Udp, service: Service, template: settings.Upstream, forwarding: settings.Forwarding
 ) -> Iterable[Offer]:
     if problem := _unusable(service):
         return [Offer(service, "", problem=problem)]
@@ -109,7 +121,7 @@ async def _offers(
         addresses = found.addresses
     if not addresses:
         return [Offer(service, "", problem="its target has no address")]
-    return _ways(service, settings.Upstream("", "", "", 0, ca_file=ca_file, addresses=addresses, designated_by=address))
+    return _ways(service, replace(template, addresses=addresses))
 
 
 def _unusable(service: Service) -> str:
@@ -147,14 +159,15 @@ def _url(scheme: str, service: Service) -> Url:
     return url(f"{scheme}://{to_text(service.target).removesuffix('.')}{port}{path}")
 
 
-async def _settle(offers: list[Offer], place: int, address: str, forwarding: settings.Forwarding) -> None:
+async def _settle(offers: list[Offer], place: int, forwarding: settings.Forwarding, own: OwnCertificate | None) -> None:
     """Puts what came of trying an offer into its place. It may be known by its name, or just as that address (RFC 9462 4.2)."""
     offer = offers[place]
     assert offer.upstream is not None
+    address = offer.upstream.designated_by
     problems: dict[str, str] = {}
     async with trio.open_nursery() as nursery:
         for tls_name in (offer.upstream.host, address):
-            nursery.start_soon(_try, replace(offer.upstream, tls_name=tls_name), forwarding, problems)
+            nursery.start_soon(_try, replace(offer.upstream, tls_name=tls_name), forwarding, own, problems)
     for tls_name in (offer.upstream.host, address):
         if not problems[tls_name]:
             offers[place] = replace(offer, upstream=replace(offer.upstream, tls_name=tls_name), verified_as=tls_name)
@@ -163,10 +176,12 @@ async def _settle(offers: list[Offer], place: int, address: str, forwarding: set
     offers[place] = replace(offer, problem=problems[offer.upstream.host], opportunistic=same)
 
 
-async def _try(upstream: settings.Upstream, forwarding: settings.Forwarding, problems: dict[str, str]) -> None:
+async def _try(
+    upstream: settings.Upstream, forwarding: settings.Forwarding, own: OwnCertificate | None, problems: dict[str, str]
+) -> None:
     """Connect, and ask something; what goes wrong is noted under the name that the certificate was to be for."""
     problems[upstream.tls_name] = ""
-    pool = _pool(upstream, forwarding)
+    pool = _pool(upstream, forwarding, own)
     async with trio.open_nursery() as nursery:
         await nursery.start(pool.run)
         try:
@@ -176,13 +191,11 @@ async def _try(upstream: settings.Upstream, forwarding: settings.Forwarding, pro
         nursery.cancel_scope.cancel()
 
 
-def _pool(upstream: settings.Upstream, forwarding: settings.Forwarding) -> Pool:
+def _pool(upstream: settings.Upstream, forwarding: settings.Forwarding, own: OwnCertificate | None) -> Pool:
+    """Over this transport alone."""
     if upstream.scheme in ("tls", "https"):
-        from dohproxy.upstream.doh import Doh  # noqa: PLC0415 -- each only where it is offered, QUIC is heavy
-        from dohproxy.upstream.dot import Dot  # noqa: PLC0415
-
-        return (Dot if upstream.scheme == "tls" else Doh)(upstream, forwarding)
-    from dohproxy.upstream.doh3 import Doh3  # noqa: PLC0415
+        return (Dot if upstream.scheme == "tls" else Doh)(upstream, forwarding, own=own)
+    from dohproxy.upstream.doh3 import Doh3  # noqa: PLC0415 -- aioquic takes a tenth of a second to import
     from dohproxy.upstream.doq import Doq  # noqa: PLC0415
 
-    return (Doq if upstream.scheme == "quic" else Doh3)(upstream, forwarding)
+    return (Doq if upstream.scheme == "quic" else Doh3)(upstream, forwarding, own=own)

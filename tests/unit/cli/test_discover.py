@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -36,3 +37,10 @@ def test_bad_usage(arguments: list[str], why: str) -> None:
     result = discover(*arguments)
     assert result.exit_code == 2
     assert why in result.stderr
+
+
+def test_a_file_without_authorities(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    result = discover("127.0.0.1", "--ca-file", str(tmp_path / "ca.pem"))
+    assert result.exit_code == 2
+    assert "no certificates" in result.stderr

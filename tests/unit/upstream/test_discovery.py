@@ -15,6 +15,7 @@ from http2_peers import Http2
 from msgspec.structs import replace
 
 from dohproxy.cli.discover import lines_of, record_of
+from dohproxy.config.settings import Upstream
 from dohproxy.errors import NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.lab.certificates import Authority
 from dohproxy.upstream.discovery import Offer, discover
@@ -50,7 +51,7 @@ async def plain(*services: str, others: Records | None = None, rcode: int = 0) -
 
 async def offers_of(port: int, ca_file: Path | None = None) -> tuple[Offer, ...]:
     with trio.fail_after(LIMIT):
-        return await discover("127.0.0.1", port, ca_file, FORWARDING)
+        return await discover(Upstream("", "ddr", "127.0.0.1", port, ca_file=ca_file), FORWARDING)
 
 
 async def test_who_has_both_name_and_address_is_verified(bench: Bench) -> None:
