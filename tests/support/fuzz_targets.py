@@ -11,6 +11,10 @@ from fuzzed import Bench
 from dohproxy.config.stamps import decode_stamp_untrusted
 from dohproxy.dnssec.keys import Key
 from dohproxy.errors import MalformedMessage
+from dohproxy.identity.der import split_untrusted
+from dohproxy.identity.pins import parts_untrusted
+from dohproxy.identity.workload_messages import parse_bundles_untrusted, parse_svids_untrusted
+from dohproxy.protocol.grpc import StreamingCall
 from dohproxy.protocol.odoh import Sealed, hpke_suite, parse_configs_untrusted
 from dohproxy.wire.message import parse_message_untrusted
 from dohproxy.wire.peek import peek_untrusted
@@ -79,9 +83,32 @@ def upstreams() -> Target:
     return run
 
 
+def identities() -> Target:
+    """The parsers of who others are and who we are: certificates that may be pinned, and what a Workload API says."""
+
+    def call(data: bytes) -> object:
+        return StreamingCall("/service/method").receive_untrusted(data)
+
+    parsers: tuple[Callable[[bytes], object], ...] = (
+        parts_untrusted,
+        split_untrusted,
+        parse_svids_untrusted,
+        parse_bundles_untrusted,
+        call,
+    )
+
+    def run(data: bytes) -> None:
+        for parse in parsers:
+            with suppress(MalformedMessage):
+                parse(data)
+
+    return run
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "message": message,
     "validator": validator,
     "proofs": proofs,
     "upstreams": upstreams,
+    "identities": identities,
 }
