@@ -73,7 +73,7 @@ class HttpConnection:
         self._stream, self._http, self._site, self._peer, self._intake = stream, http, site, peer, intake
         self._counters = intake.counters
         self._patience = intake.limits.tcp_idle_timeout
-        self._to_write = trio.lowlevel.ParkingLot()
+        self._to_write, self._sending = trio.lowlevel.ParkingLot(), trio.Lock()
         self._reading = trio.CancelScope()
         self._all = trio.CancelScope()
         self._queries: StreamQueries | None = None
@@ -184,11 +184,13 @@ class HttpConnection:
                 await self._send()
 
     async def _send(self) -> None:
-        if octets := self._http.take():
-            with trio.move_on_after(self._patience) as sending:
-                await self._stream.send_all(octets)
-            if sending.cancelled_caught:
-                raise trio.BrokenResourceError("the client does not read")
+        """Send what there is; when this is done, all of it has left, whoever began to."""
+        async with self._sending:
+            if octets := self._http.take():
+                with trio.move_on_after(self._patience) as sending:
+                    await self._stream.send_all(octets)
+                if sending.cancelled_caught:
+                    raise trio.BrokenResourceError("the client does not read")
 
 
 class SpeakHttp:
