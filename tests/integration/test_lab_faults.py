@@ -113,6 +113,15 @@ async def test_signatures_that_one_upstream_spoils_are_asked_for_elsewhere(both:
     assert message.rcode() == dns.rcode.NOERROR and message.flags & dns.flags.AD
 
 
+async def test_who_spoils_signatures_is_doubted_and_the_log_says_why(both: Proxy, lab: Lab) -> None:
+    for name in ("www.ecdsa.lab.", "www.ed25519.lab.", "www.rsa.lab."):
+        lab.faults.set(Fault.STRIPPED, name, times=1)
+        assert (await answer(both, name)).flags & dns.flags.AD
+    log = both.log.read_text()
+    assert log.count("is doubted, for what it says of www.ecdsa.lab.: ") == 1
+    assert log.count("is doubted") <= 2, "it is told once a minute for each"
+
+
 async def test_one_question_is_asked_once_by_many(both: Proxy, lab: Lab) -> None:
     lab.faults.delay = 0.2
     name, messages = fresh(), []

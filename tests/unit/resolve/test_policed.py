@@ -113,3 +113,12 @@ async def test_local_answers_pass_as_they_are(canned: Canned) -> None:
     local = answer("localhost. 60 A 127.0.0.1", source=Source.LOCAL, security=Security.INSECURE)
     canned.on("localhost", local)
     assert await policed(canned, Mode.REQUIRE_SECURE).resolve(query("localhost")) is local
+
+
+@pytest.mark.parametrize("cd", [True, False])
+async def test_where_nothing_is_validated_cd_is_for_the_upstream(canned: Canned, cd: bool) -> None:
+    engine = Engine(Policy(groups=(PolicyGroup("default"),)), {})
+    stage = Policed(canned, engine, mode=Mode.OFF, modes={CLUSTER: Mode.OFF}, zones=frozenset({CLUSTER}), now=lambda: 7.0)
+    canned.on("www.example", answer("www.example. 60 A 192.0.2.1"))
+    await stage.resolve(query("www.example", cd=cd))
+    assert [asked.cd for asked in canned.asked] == [cd]

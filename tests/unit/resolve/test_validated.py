@@ -117,6 +117,24 @@ async def test_signatures_that_one_upstream_strips_are_asked_for_at_another() ->
     assert (got.security, got.upstream) == (Security.SECURE, "two")
 
 
+async def test_who_stripped_signatures_is_told_of() -> None:
+    below, told = Resolvers(stripped), []
+    async with Flights() as flights:
+        stage = Validated(below, below.world, None, flights, lambda: 0.0, doubt=lambda *what: told.append(what))
+        asked = query("www.example.com")
+        await stage.resolve(asked)
+    assert [(upstream, question) for upstream, question, _ in told] == [("one", asked.question)]
+    assert "www.example.com." in told[0][2]
+
+
+async def test_where_both_are_bogus_nobody_is_doubted() -> None:
+    below, told = Resolvers(stripped, count=1), []
+    async with Flights() as flights:
+        stage = Validated(below, below.world, None, flights, lambda: 0.0, doubt=lambda *what: told.append(what))
+        await stage.resolve(query("www.example.com"))
+    assert not told
+
+
 async def test_a_zone_found_bogus_by_one_upstream_s_keys_is_looked_at_again() -> None:
     below = Resolvers(lambda query, answer: without_signatures(answer) if query.question.qtype == DNSKEY else answer)
     async with Flights() as flights:
