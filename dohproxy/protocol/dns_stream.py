@@ -43,13 +43,13 @@ class DnsStream:
         """Whether no exchange may ever begin again."""
         return len(self._forgotten) >= self._pipeline
 
-    def begin(self, question: Question) -> int:
+    def begin(self, question: Question, cd: bool = False) -> int:
         """Ask: the key of the exchange."""
         id = self._random_id()
         while id in self._asked or id in self._forgotten:
             id = self._random_id()
         self._asked[id] = question_octets(question)
-        self._outgoing.append(frame(build_query(question, id, cd=self._cd, pad_to=self._pad_to)))
+        self._outgoing.append(frame(build_query(question, id, cd=self._cd or cd, pad_to=self._pad_to)))
         return id
 
     def forget(self, key: int) -> None:

@@ -63,9 +63,9 @@ class DohSession:
             return True
         return self._h2.highest_outbound_stream_id > _LAST_STREAM
 
-    def begin(self, question: Question) -> int:
+    def begin(self, question: Question, cd: bool = False) -> int:
         """Ask: the key of the exchange."""
-        query = build_query(question, 0, cd=self._cd)
+        query = build_query(question, 0, cd=self._cd or cd)
         stream_id = self._h2.get_next_available_stream_id()
         headers, body, self._streams[stream_id] = self._requests.request(query, question_octets(question))
         self._h2.send_headers(stream_id, headers, end_stream=not body)

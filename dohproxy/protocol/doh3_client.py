@@ -57,10 +57,10 @@ class Doh3Session:
             return False
         return self._http.last_stream is not None or self._http.broken or self._quic.streams_spent
 
-    def begin(self, question: Question) -> int:
+    def begin(self, question: Question, cd: bool = False) -> int:
         """Ask: the key of the exchange."""
         assert self._quic is not None and self._http is not None  # there is no capacity before
-        query = build_query(question, 0, cd=self._cd)
+        query = build_query(question, 0, cd=self._cd or cd)
         stream = self._quic.get_next_available_stream_id()
         body = query if self._requests.post else b""
         self._http.ask(stream, self._requests.headers(query), body)

@@ -52,11 +52,11 @@ class DoqSession:
         """Whether no exchange may ever begin again."""
         return self._quic is not None and self._quic.streams_spent
 
-    def begin(self, question: Question) -> int:
+    def begin(self, question: Question, cd: bool = False) -> int:
         """Ask: the key of the exchange."""
         assert self._quic is not None  # there is no capacity before
         stream = self._quic.get_next_available_stream_id()
-        self._quic.send_stream_data(stream, frame(build_query(question, 0, cd=self._cd)), end_stream=True)
+        self._quic.send_stream_data(stream, frame(build_query(question, 0, cd=self._cd or cd)), end_stream=True)
         self._asked[stream] = _Asked(question_octets(question))
         return stream
 

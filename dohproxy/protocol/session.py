@@ -36,8 +36,11 @@ class Session(Protocol):
         """Whether no exchange may ever begin again; those under way may still be answered."""
         ...
 
-    def begin(self, question: Question) -> int:
-        """Put a question into the outgoing octets: the key of the exchange. Only while there is capacity."""
+    def begin(self, question: Question, cd: bool = False) -> int:
+        """Put a question into the outgoing octets: the key of the exchange. Only while there is capacity.
+
+        `cd` sets CD for this question, where it is not set for all.
+        """
         ...
 
     def forget(self, key: int) -> None:

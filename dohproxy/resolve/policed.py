@@ -34,6 +34,8 @@ class Policed:
         now: Callable[[], float],
     ) -> None:
         self._below, self._engine, self._mode, self._modes, self._zones, self._now = below, engine, mode, modes, zones, now
+        every = (mode, *modes.values(), *(group.mode for group in engine.groups))
+        self._validates = any(one not in (None, Mode.OFF) for one in every)
 
     async def resolve(self, query: Query) -> Answer:
         """The answer that this client may have; raises ValidationFailed where its mode refuses the verdict."""
@@ -42,7 +44,7 @@ class Policed:
         if asked is not None and blocks(asked):
             return answer_for(asked, query.question, self._now())
         mode = self.mode_of(query.question, group)
-        answer = await self._below.resolve(_as_mode_wants(query, mode))
+        answer = await self._below.resolve(_as_mode_wants(query, mode) if self._validates else query)
         if answer.source is Source.LOCAL:
             return answer
         answer = enforced(mode, answer if asked is None else replace(answer, verdict=asked), query.cd)
@@ -77,6 +79,9 @@ def enforced(mode: Mode, answer: Answer, cd: bool) -> Answer:
 
 
 def _as_mode_wants(query: Query, mode: Mode) -> Query:
-    """CD is the client's to set (RFC 4035 3.2.2), but not to get around `require-secure`; `off` checks nothing."""
+    """CD is the client's to set (RFC 4035 3.2.2), but not to get around `require-secure`; `off` checks nothing.
+
+    Where nothing is validated for anybody, the client's CD is for the upstream.
+    """
     cd = mode is Mode.OFF or (query.cd and mode is not Mode.REQUIRE_SECURE)
     return query if cd == query.cd else replace(query, cd=cd)

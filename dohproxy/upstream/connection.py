@@ -69,10 +69,10 @@ def _nobody_cares(_: Connection) -> None:
 class Exchange:
     """One question under way on a connection."""
 
-    __slots__ = ("_age", "_connection", "_reply", "_waiter", "began", "key", "question", "until")
+    __slots__ = ("_age", "_connection", "_reply", "_waiter", "began", "cd", "key", "question", "until")
 
-    def __init__(self, connection: Connection, question: Question, began: float) -> None:
-        self.question = question
+    def __init__(self, connection: Connection, question: Question, cd: bool, began: float) -> None:
+        self.question, self.cd = question, cd
         self.began = began
         """When it was asked, or put into the queue."""
         self.key = -1
@@ -222,10 +222,10 @@ class Connection:
         usable = self.state is not State.SUSPECT and not self.retiring
         return self.route.pipeline - len(self._backlog) if usable else 0
 
-    def begin(self, question: Question) -> Exchange:
+    def begin(self, question: Question, cd: bool = False) -> Exchange:
         """Ask; the octets leave at the end of this turn, or once the connection can take them."""
         self._active = now = trio.current_time()
-        exchange = Exchange(self, question, now)
+        exchange = Exchange(self, question, cd, now)
         if self.state is _OPEN and not self._backlog and self._session.capacity > 0:
             self._start(exchange)
             self._bell.ring()
@@ -244,7 +244,7 @@ class Connection:
         self._bell.ring()
 
     def _start(self, exchange: Exchange) -> None:
-        exchange.key = self._session.begin(exchange.question)
+        exchange.key = self._session.begin(exchange.question, exchange.cd)
         self._under_way[exchange.key] = exchange
 
     def forget(self, exchange: Exchange) -> None:

@@ -133,7 +133,7 @@ class UdpExchange:
         self._upstream = upstream
         self._query = query
         self._question = question_octets(query.question)
-        self._message = build_query(query.question, id, cd=checking_disabled, pad_to=0)
+        self._message = build_query(query.question, id, cd=checking_disabled or query.cd, pad_to=0)
         self._socket: socket.socket | None = None
         self._over_tcp: Exchange | None = None
 

@@ -73,7 +73,7 @@ class Pool:
 
     def begin(self, query: Query) -> Exchange:
         """Ask, on the connection that the pool chooses here and now. Raises NotReady, Overloaded, NoReachableUpstream."""
-        return self._choose().begin(query.question)
+        return self._choose().begin(query.question, query.cd)
 
     def renew(self) -> None:
         """The network is another one: connections take no more questions, and end where they cannot be answered any more."""

@@ -111,3 +111,11 @@ def test_only_a_response_to_one_question_answers(header: bytes) -> None:
     octets = question_octets(QUESTION)
     assert answers(b"\0\0" + b"\x81\x80\0\1" + bytes(6) + octets, octets)
     assert not answers(b"\0\0" + header + bytes(6) + octets, octets)
+
+
+@pytest.mark.parametrize(("always", "asked", "told"), [(True, False, 1), (True, True, 1), (False, True, 1), (False, False, 0)])
+def test_checking_is_disabled_for_all_or_for_one(always: bool, asked: bool, told: int) -> None:
+    session = DnsStream(lambda: 7, pipeline=1, checking_disabled=always)
+    session.begin(QUESTION, asked)
+    [piece] = session.take()
+    assert piece[5] >> 4 & 1 == told

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded
 from dohproxy.model import Transport
-from dohproxy.upstream.plain import Udp
+from dohproxy.upstream.plain import Tcp, Udp
 from dohproxy.wire.message import parse_message_untrusted
 
 
@@ -108,3 +108,12 @@ async def test_tcp_is_not_padded_and_answers(bench: Bench) -> None:
     answer = await (await bench.tcp(peer.port)).resolve(ask())
     assert answer.transport is Transport.TCP
     assert len(peer.queries[0]) < 128
+
+
+@pytest.mark.parametrize("cd", [True, False])
+async def test_a_client_s_cd_goes_along_where_it_is_not_set_for_all(bench: Bench, cd: bool) -> None:
+    peer = await Peer(answer_all).start(bench.nursery, None)
+    tcp = Tcp(bench.settings(peer.port, "tcp"), QUICK, checking_disabled=False)
+    await bench.nursery.start(tcp.run)
+    await tcp.resolve(replace(ask(), cd=cd))
+    assert [query[3] >> 4 & 1 for query in peer.queries] == [cd]
