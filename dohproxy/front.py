@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 MAX_KNOWN_CLIENTS = 65536
 _STREAM_LIMIT = c.MAX_MESSAGE
+_UDP = Transport.UDP  # here: an enumeration looks its members up slowly
 _REFUSED_TYPES = frozenset((c.AXFR, c.IXFR, c.MAILA, c.MAILB, c.TKEY, c.TSIG, c.OPT))
 _SHARE_RECALLED = 0.9
 """Of a reply's life: then the pipeline is asked again, and prefetches what is still wanted."""
@@ -152,26 +153,27 @@ class Front:
             self._tell(asked, SILENCE, 0, answer)
             return b""
         reply = compile_reply(answer, request, payload_size=generation.payload_size)
+        now = self._now()
         if generation is self._generation:  # what an earlier one decided must not be replayed by a later one
-            self._remember(request, asked.client, answer, reply)
-        sent = render(reply, request.id, request.qname, self._now(), self._limit(request, asked.client.transport))
+            self._remember(request, asked.client, answer, reply, now)
+        sent = render(reply, request.id, request.qname, now, self._limit(request, asked.client.transport))
         self._tell(asked, answer.rcode, len(sent), answer)
         return sent
 
     def _limit(self, request: Request, transport: Transport) -> int:
-        if transport is not Transport.UDP:
+        if transport is not _UDP:
             return _STREAM_LIMIT
         if request.question.qtype == c.ANY and request.do:
             return 0  # truncated: such answers are worth a TCP connection (RFC 8482 4.4), and not an amplifier's
         return min(request.payload_limit, self._payload_size)
 
-    def _remember(self, request: Request, client: Client, answer: Answer, reply: Reply) -> None:
+    def _remember(self, request: Request, client: Client, answer: Answer, reply: Reply, now: float) -> None:
         """Keep the reply for `recall`, if the next client of the group would get the same.
 
         Not for ANY, whose answer depends on the transport.
         """
         until = reply.born + _SHARE_RECALLED * (reply.expires - reply.born)
-        if until <= self._now():
+        if until <= now:
             return
         verdict = answer.verdict if answer.verdict is not None and answer.verdict.action is not Action.ALLOW else None
         key = key_of(request.question, shape(request))

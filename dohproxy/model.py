@@ -19,7 +19,7 @@ class Question(Struct, frozen=True, gc=False):
     qclass: int = 1
 
 
-class RRset(Struct, frozen=True, gc=False):
+class RRset(Struct, array_like=True, frozen=True, gc=False):
     """The records of one owner, class and type, with the signatures that cover them (RFC 4035 2.2).
 
     `rdatas` are uncompressed and keep their case, without duplicates; `signatures` are the RDATA of the RRSIGs whose

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from dohproxy.cache.bounded import SLOT, Bounded, bytes_size
-from dohproxy.cache.lifetime import clamped, lifetime
+from dohproxy.cache.lifetime import kept
 from dohproxy.config.settings import Cache
 from dohproxy.model import Answer, Ede, Link, Name, Question, RRset, Security, Source, Transport
 from dohproxy.wire import constants as c
@@ -23,9 +23,6 @@ DUE: Final = 0.1
 _SUFFIX: Final = struct.Struct("!HH?")
 _ENTRY: Final = 32
 _TUPLE: Final = 56
-
-_Set = tuple[Name, int, int, tuple[bytes, ...], tuple[bytes, ...], int]
-"""An RRset's fields; the owner is b"" where it is the question's name."""
 
 
 def key_of(question: Question, cd: bool) -> Key:
@@ -48,8 +45,8 @@ class _Packed(Struct, array_like=True, frozen=True, gc=False):
     upstream: str
     transport: Transport | None
     ede: tuple[tuple[int, str], ...]
-    answer: tuple[_Set, ...]
-    authority: tuple[_Set, ...]
+    answer: tuple[RRset, ...]
+    authority: tuple[RRset, ...]
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -111,7 +108,7 @@ class AnswerStore:
         if now >= packed.fresh_until + self._stale_max:
             self._entries.discard(key)
             return None
-        return Found(_unpacked(packed, entry.chain, key[: -_SUFFIX.size]), packed.fresh_until)
+        return Found(_unpacked(packed, entry.chain), packed.fresh_until)
 
     def put(self, key: Key, answer: Answer, now: float) -> Answer:
         """Keep the answer if it may be kept; it is returned as it is kept, with its TTLs clamped.
@@ -121,11 +118,11 @@ class AnswerStore:
         """
         if answer.rcode not in (c.NOERROR, c.NXDOMAIN):
             return answer
-        qname, (qtype, _, _) = key[: -_SUFFIX.size], _SUFFIX.unpack_from(key, len(key) - _SUFFIX.size)
-        answer = clamped(answer, qtype, self._settings)
-        fresh_until = answer.born + lifetime(answer, qtype)
+        qtype, _, _ = _SUFFIX.unpack_from(key, len(key) - _SUFFIX.size)
+        answer, lives = kept(answer, qtype, self._settings)
+        fresh_until = answer.born + lives
         if fresh_until > now:
-            self._entries.put(key, _Entry(_packed(answer, fresh_until, qname), answer.chain))
+            self._entries.put(key, _Entry(_packed(answer, fresh_until), answer.chain))
         else:
             self._entries.discard(key)
         return answer
@@ -144,17 +141,17 @@ def _octets_of(key: Key, entry: _Entry) -> int:
     return SLOT + _ENTRY + bytes_size(key) + bytes_size(entry.packed) + chain
 
 
-def packed(answer: Answer, qname: Name) -> bytes:
-    """The answer to a question for this name as octets, without its chain."""
-    return _packed(answer, answer.born, qname)
+def packed(answer: Answer) -> bytes:
+    """The answer as octets, without its chain."""
+    return _packed(answer, answer.born)
 
 
-def unpacked(octets: bytes, qname: Name, born: float) -> Answer:
+def unpacked(octets: bytes, born: float) -> Answer:
     """The same as an answer, born at this monotonic time. Raises msgspec.DecodeError for what `packed` did not make."""
-    return msgspec.structs.replace(_unpacked(_decode(octets), (), qname), born=born)
+    return msgspec.structs.replace(_unpacked(_decode(octets), ()), born=born)
 
 
-def _packed(answer: Answer, fresh_until: float, qname: Name) -> bytes:
+def _packed(answer: Answer, fresh_until: float) -> bytes:
     return _encode(
         _Packed(
             answer.born,
@@ -164,27 +161,17 @@ def _packed(answer: Answer, fresh_until: float, qname: Name) -> bytes:
             answer.upstream,
             answer.transport,
             tuple([(ede.code, ede.text) for ede in answer.ede]) if answer.ede else (),
-            tuple([_set_of(rrset, qname) for rrset in answer.answer]),
-            tuple([_set_of(rrset, qname) for rrset in answer.authority]),
+            answer.answer,
+            answer.authority,
         )
     )
 
 
-def _set_of(rrset: RRset, qname: Name) -> _Set:
-    owner = b"" if rrset.owner == qname else rrset.owner
-    return owner, rrset.rdtype, rrset.ttl, rrset.rdatas, rrset.signatures, rrset.rdclass
-
-
-def _rrset_of(kept: _Set, qname: Name) -> RRset:
-    owner, rdtype, ttl, rdatas, signatures, rdclass = kept
-    return RRset(owner or qname, rdtype, ttl, rdatas, signatures, rdclass)
-
-
-def _unpacked(packed: _Packed, chain: tuple[Link, ...], qname: Name) -> Answer:
+def _unpacked(packed: _Packed, chain: tuple[Link, ...]) -> Answer:
     return Answer(
         packed.rcode,
-        tuple([_rrset_of(kept, qname) for kept in packed.answer]),
-        tuple([_rrset_of(kept, qname) for kept in packed.authority]),
+        packed.answer,
+        packed.authority,
         packed.security,
         tuple([Ede(*ede) for ede in packed.ede]),
         packed.born,

@@ -12,9 +12,12 @@ SLOT: Final = 96
 """Octets that the two generations spend on an entry besides its objects, about: dictionary slots, and the queue to leave."""
 
 
+_HEAD: Final = b"".__sizeof__()
+
+
 def bytes_size(value: bytes) -> int:
     """Octets of memory that a bytes object takes."""
-    return value.__sizeof__() + 15 & ~15
+    return len(value) + _HEAD + 15 & ~15
 
 
 class Bounded(Generic[K, V]):

@@ -14,7 +14,18 @@ from dohproxy.wire.negative import is_negative, negative_ttl
 NEGATIVE_WITHOUT_SOA: Final = 0
 """Seconds: a negative answer that brings no SOA is not kept (RFC 2308 5)."""
 
+_SECURE: Final = Security.SECURE  # here: an enumeration looks its members up slowly
 _PROOFS: Final = frozenset((c.NSEC, c.NSEC3))
+
+
+def kept(answer: Answer, qtype: int, settings: Cache) -> tuple[Answer, int]:
+    """The answer as it is kept, `clamped`, and for how long, its `lifetime`."""
+    if len(answer.answer) == 1 and not answer.authority and answer.rcode == c.NOERROR:  # mostly, and in no time
+        rrset = answer.answer[0]
+        if rrset.rdtype == qtype and settings.min_ttl <= rrset.ttl <= settings.max_ttl:
+            return answer, rrset.ttl
+    answer = clamped(answer, qtype, settings)
+    return answer, lifetime(answer, qtype)
 
 
 def clamped(answer: Answer, qtype: int, settings: Cache) -> Answer:
@@ -25,7 +36,7 @@ def clamped(answer: Answer, qtype: int, settings: Cache) -> Answer:
     (RFC 4035 5.3.3).
     """
     negative = is_negative(answer, qtype)
-    least = 0 if negative or answer.security is Security.SECURE else settings.min_ttl
+    least = 0 if negative or answer.security is _SECURE else settings.min_ttl
     if not negative and _are_within(answer, least, settings.max_ttl):
         return answer
     return msgspec.structs.replace(

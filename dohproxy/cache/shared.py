@@ -174,7 +174,6 @@ class SharedAnswers:
 
     def get(self, key: Key) -> Found | None:
         """The answer that is there, perhaps past its time; None for what is broken, or not from the past."""
-        qname, _ = split(key)
         best: tuple[float, float, bytes] | None = None
         wall = self._wall()
         for value in self._file.read(self._meaning, key):
@@ -184,17 +183,17 @@ class SharedAnswers:
         if best is None:
             return None
         since = self._now() - wall
-        answer = unpacked(best[2], qname, best[0] + since)
+        answer = unpacked(best[2], best[0] + since)
         return Found(answer, best[1] + since)
 
     def put(self, key: Key, answer: Answer) -> None:
         """Have this answer written, if it is one that was judged and lasts."""
-        qname, qtype = split(key)
+        _, qtype = split(key)
         lasts = lifetime(answer, qtype)
         if answer.security not in _JUDGED or lasts < LEAST_LIFETIME:
             return
         born = answer.born + self._wall() - self._now()
-        body = packed(answer, qname)
+        body = packed(answer)
         unsigned = _HEAD.pack(bytes(_DIGEST), born, born + lasts) + body
         self._file.put(self._meaning + self._file.epoch(self._meaning) + key, _digest_of(unsigned) + unsigned[_DIGEST:])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -14,6 +16,7 @@ HEAD: Final = struct.Struct("=ddHHB?2x")
 """When the reply was born, until when it is replayed, where its OPT record begins, how many TTLs it has, how secure it is,
 and whether each replay is told of."""
 SECURITIES: Final = tuple(Security)
+_NUMBERS: Final = {security: number for number, security in enumerate(SECURITIES)}
 
 
 class Finished(Struct, frozen=True, gc=False):
@@ -31,5 +34,10 @@ class Finished(Struct, frozen=True, gc=False):
 def pack(reply: Reply, until: float, security: Security, told: bool) -> bytes:
     """The reply for `Finished`, to be replayed until this monotonic time; `told` if each replay is to be told of."""
     offsets = reply.ttl_offsets
-    head = HEAD.pack(reply.born, until, reply.opt_at, len(offsets), SECURITIES.index(security), told)
-    return b"".join((head, struct.pack(f"={len(offsets)}H", *offsets), reply.wire))
+    head = HEAD.pack(reply.born, until, reply.opt_at, len(offsets), _NUMBERS[security], told)
+    return head + _two_octets_each(len(offsets))(*offsets) + reply.wire
+
+
+@lru_cache
+def _two_octets_each(count: int) -> Callable[..., bytes]:
+    return struct.Struct(f"={count}H").pack

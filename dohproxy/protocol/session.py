@@ -69,6 +69,7 @@ def answers(message: bytes, question: bytes) -> bool:
     """Whether a message is a response (QR, opcode QUERY) to just this question: name in any case, type and class."""
     if len(message) < HEADER_SIZE or message[2] & 0xF8 != 0x80 or message[4:6] != b"\0\1":
         return False
-    end = HEADER_SIZE + len(question)
-    asked = message[HEADER_SIZE:end]
-    return asked == question or (asked[-4:] == question[-4:] and asked[:-4].lower() == question[:-4])
+    if message.startswith(question, HEADER_SIZE):
+        return True
+    asked = message[HEADER_SIZE : HEADER_SIZE + len(question)]
+    return asked[-4:] == question[-4:] and asked[:-4].lower() == question[:-4]

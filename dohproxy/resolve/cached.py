@@ -19,6 +19,7 @@ from dohproxy.model import INTERNAL, Answer, Query, Security, Source, Stage
 from dohproxy.resolve.flights import Flights
 
 _FAILED = (Security.BOGUS, Security.INDETERMINATE)
+_UPSTREAM = Source.UPSTREAM  # here: an enumeration looks its members up slowly
 
 
 class Stores(Struct, frozen=True):
@@ -127,7 +128,7 @@ class Cached:
         kept = self._answers.put(key, answer, self._now())
         if self._shared is not None and not query.cd:
             self._shared.put(key, kept)
-        return kept if kept.source is Source.UPSTREAM else replace(kept, source=Source.UPSTREAM)
+        return kept if kept.source is _UPSTREAM else replace(kept, source=_UPSTREAM)
 
 
 def _signatures_hold(answer: Answer, wall: int) -> bool:

@@ -13,6 +13,7 @@ from dohproxy.resolve.routed import Routed
 from dohproxy.wire import names
 from dohproxy.wire.constants import ANY, CNAME, DNAME, NOERROR, RRSIG, SOA
 
+_ALIASES = (CNAME, DNAME)
 MAX_HOPS = 12
 """Questions asked to complete one chain; a longer one is an error or an attack."""
 
@@ -29,9 +30,17 @@ class Chased:
 
     async def resolve(self, query: Query) -> Answer:
         """The answer with its whole chain; raises UpstreamFailed if that is too long."""
-        answer = self._redirections.redirect(query) or await self._asked(query)
-        if not _has_alias(answer):
-            return answer
+        answer = self._redirections.redirect(query)
+        if answer is None:
+            try:
+                answer = await self._below.resolve(query)
+            except ResolveError:
+                if (answer := self._redirections.alias(query)) is None:
+                    raise
+        return await self._followed(query, answer) if _has_alias(answer) else answer
+
+    async def _followed(self, query: Query, answer: Answer) -> Answer:
+        """The answer after the aliases that this one has."""
         self._learn(query, answer)
         if query.question.qtype in (CNAME, ANY, RRSIG):
             return answer
@@ -52,15 +61,6 @@ class Chased:
                 raise UpstreamFailed(f"a chain of more than {MAX_HOPS} aliases")
             asked.add(question)
             answer = await self._further(replace(query, question=question))
-
-    async def _asked(self, query: Query) -> Answer:
-        """What upstreams say, or else an alias at hand."""
-        try:
-            return await self._below.resolve(query)
-        except ResolveError:
-            if alias := self._redirections.alias(query):
-                return alias
-            raise
 
     async def _further(self, query: Query) -> Answer:
         """The answer for the target of an alias."""
@@ -99,8 +99,10 @@ class Chased:
 
 
 def _has_alias(answer: Answer) -> bool:
-    types = [rrset.rdtype for rrset in answer.answer]
-    return CNAME in types or DNAME in types
+    for rrset in answer.answer:  # noqa: SIM110 -- on the path of every miss
+        if rrset.rdtype in _ALIASES:
+            return True
+    return False
 
 
 def _alias_at(qname: Name, rrsets: tuple[RRset, ...]) -> tuple[list[RRset], Name] | None:

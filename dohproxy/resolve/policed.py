@@ -14,6 +14,8 @@ from dohproxy.policy.group import Group, blocks
 from dohproxy.wire import names
 
 _FAILED = (Security.BOGUS, Security.INDETERMINATE)
+_OFF, _REQUIRE_SECURE, _LOCAL = Mode.OFF, Mode.REQUIRE_SECURE, Source.LOCAL  # here: an enumeration looks them up slowly
+_LENIENT = (Mode.OFF, Mode.LOG_ONLY)
 
 
 class Policed:
@@ -45,7 +47,7 @@ class Policed:
             return answer_for(asked, query.question, self._now())
         mode = self.mode_of(query.question, group)
         answer = await self._below.resolve(_as_mode_wants(query, mode) if self._validates else query)
-        if answer.source is Source.LOCAL:
+        if answer.source is _LOCAL:
             return answer
         answer = enforced(mode, answer if asked is None else replace(answer, verdict=asked), query.cd)
         exempt = self._in_zone(query.question.qname)
@@ -68,11 +70,11 @@ class Policed:
 
 def enforced(mode: Mode, answer: Answer, cd: bool) -> Answer:
     """The answer, if this mode lets it pass; raises ValidationFailed otherwise, with the reason that validation gave."""
-    if mode in (Mode.OFF, Mode.LOG_ONLY) or (cd and mode is not Mode.REQUIRE_SECURE):
+    if mode in _LENIENT or (cd and mode is not _REQUIRE_SECURE):
         return answer
     if answer.security in _FAILED:
         raise ValidationFailed(answer.ede, answer)
-    if mode is Mode.REQUIRE_SECURE and answer.security is not Security.SECURE:
+    if mode is _REQUIRE_SECURE and answer.security is not Security.SECURE:
         why = Ede(0, "insecure, and only secure answers are wanted here")
         raise ValidationFailed((why, *answer.ede), answer)
     return answer

@@ -68,9 +68,12 @@ class QueryLog:
         return f"{timestamp(time.time())} query {told}\n".encode(errors="backslashreplace")
 
 
+_FAILED = (Security.BOGUS, Security.INDETERMINATE)
+
+
 def _is_told_anyway(outcome: Outcome) -> bool:
     """Whether a list's action `log` or the DNSSEC mode `log-only` let it through: telling is what they are for."""
-    failed = outcome.security in (Security.BOGUS, Security.INDETERMINATE) and outcome.source is not None
+    failed = outcome.security in _FAILED and outcome.source is not None
     return failed or (outcome.verdict is not None and outcome.verdict.action is Action.LOG)
 
 
