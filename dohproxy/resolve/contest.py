@@ -28,7 +28,7 @@ class Contest:
         self._query, self._tries, self._patience, self._note = query, tries, patience, note
         self._latest: tuple[Member, float] | None = None
         """The try that was begun last, while it is not yet late."""
-        self._under_way: list[tuple[Member, float]] = []
+        self._under_way: dict[tuple[Member, float], Exchange] = {}
         self._send, self._receive = trio.open_memory_channel[Outcome](inf)
 
     async def run(self, first: tuple[Member, float, Exchange] | None, at_once: int = 1) -> Answer | None:
@@ -44,7 +44,7 @@ class Contest:
                 if not self._under_way:
                     break
                 answer = await self._next_answer()
-            if answer is not None:
+            if answer is not None and (first is not None or at_once == 1):
                 self._judge_losers()
             nursery.cancel_scope.cancel()
         return answer
@@ -63,7 +63,7 @@ class Contest:
             return
 
     def _await(self, nursery: trio.Nursery, member: Member, began: float, exchange: Exchange) -> None:
-        self._under_way.append((member, began))
+        self._under_way[member, began] = exchange
         nursery.start_soon(self._watch, member, began, exchange)
 
     async def _watch(self, member: Member, began: float, exchange: Exchange) -> None:
@@ -82,7 +82,7 @@ class Contest:
         """The next outcome, if it is an answer; None where something else is to be tried."""
         with trio.move_on_at(min(self._query.deadline, trio.current_time() + self._patience)):
             outcome = await self._receive.receive()
-            self._under_way.remove(outcome[:2])
+            del self._under_way[outcome[:2]]
             if self._latest == outcome[:2]:
                 self._latest = None
             return self._note(outcome, self._tries)
@@ -92,6 +92,7 @@ class Contest:
         return None
 
     def _judge_losers(self) -> None:
-        for member, began in self._under_way:
-            if trio.current_time() - began >= UNUSUAL:
+        """Those that were not asked to race, and kept silent altogether, will not be heard any more."""
+        for (member, began), exchange in self._under_way.items():
+            if trio.current_time() - began >= UNUSUAL and exchange.silent:
                 self._tries.unheard(member, began)
