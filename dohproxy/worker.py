@@ -88,7 +88,8 @@ class Worker:
         self._sink = sink
         self._counters = counters
         self._master = master
-        self._limits = settings.access.limits
+        self._limits, self._tls = settings.access.limits, settings.tls
+        self._by_quic: list[QuicListener] = []
         self._stopping = False
         self._serving = trio.CancelScope()
         """Around the listeners and the service, whose flights end with it alone: its deadline is set at the word to stop."""
@@ -97,7 +98,7 @@ class Worker:
             settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence, keeps=keeps
         )
         counters.recalled = self._service.front.recall.secured
-        shown = self._credentials()
+        shown = self._credentials(settings)
         self._dot, self._doh = TlsServer(shown, ("dot",)), TlsServer(shown, ALPN)
         self._intake = Intake(self._service.front, settings.listen, counters, settings.access.limits)
         self._listeners = self._make_listeners(shown)
@@ -118,12 +119,12 @@ class Worker:
         self._evidence.close()
         self._master.stopped()
 
-    def _credentials(self) -> Credentials:
-        """What encrypted listeners show, and who vouches for their clients."""
+    def _credentials(self, settings: Settings) -> Credentials:
+        """What encrypted listeners show, and who vouches for their clients; raises DohproxyError."""
         workload = self._service.workload
         if workload is None:
-            return credentials(self._settings.tls)
-        return credentials(self._settings.tls, workload.svid(), workload.bundles)
+            return credentials(settings.tls)
+        return credentials(settings.tls, workload.svid(), workload.bundles)
 
     def _observers(self) -> list[Observer]:
         return [self._counters, self._evidence, QueryLog(self._settings.log, self._sink)]
@@ -139,7 +140,8 @@ class Worker:
         if self._sockets.doq or self._sockets.doh3:
             from dohproxy.listen.quic_listeners import quic_listeners  # noqa: PLC0415 -- aioquic is for those who want it
 
-            listeners += quic_listeners(self._sockets, intake, shown, site)
+            self._by_quic = quic_listeners(self._sockets, intake, shown, site)
+            listeners += self._by_quic
         return listeners
 
     async def _listen(self) -> None:
@@ -165,6 +167,7 @@ class Worker:
         self._master.reloading()
         try:
             settings = await trio.to_thread.run_sync(self._master.reread, abandon_on_cancel=True)
+            shown = self._credentials(settings)
             await self._service.reload(settings)
         except (DohproxyError, OSError) as error:
             tell_kept(error)
@@ -172,6 +175,7 @@ class Worker:
         else:
             self._evidence.use(settings)
             self._limit(settings)
+            self._show(settings, shown)
             self._master.reloaded(settings)
 
     def _limit(self, settings: Settings) -> None:
@@ -183,6 +187,14 @@ class Worker:
         for listener in self._listeners:
             if isinstance(listener, UdpListener):
                 listener.renew()
+
+    def _show(self, settings: Settings, shown: Credentials) -> None:
+        """Have the next connections meet these; what only changed in its files is noticed without."""
+        if settings.tls == self._tls:
+            return
+        self._tls = settings.tls
+        for shows in (self._dot, self._doh, *self._by_quic):
+            shows.use(shown)
 
     async def _reassure(self) -> None:
         """Tell the master, who may have a watchdog, that the event loop turns."""
