@@ -193,8 +193,10 @@ class Worker:
         if settings.tls == self._tls:
             return
         self._tls = settings.tls
-        for shows in (self._dot, self._doh, *self._by_quic):
-            shows.use(shown)
+        self._dot.use(shown)
+        self._doh.use(shown)
+        for listener in self._by_quic:
+            listener.use(shown)
 
     async def _reassure(self) -> None:
         """Tell the master, who may have a watchdog, that the event loop turns."""
