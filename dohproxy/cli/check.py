@@ -50,6 +50,8 @@ def _where(upstream: Upstream) -> list[str]:
 
 
 def _found(upstream: Upstream) -> str:
+    if upstream.scheme == "ddr":
+        return f"whoever {upstream.host}, port {upstream.port}, designates and is verified"
     if upstream.addresses:
         return f"at {', '.join(upstream.addresses)}, port {upstream.port}"
     whom = "the system's resolver" if upstream.bootstrap == "system" else f"upstream {upstream.bootstrap}"

@@ -30,7 +30,8 @@ UrlText = Annotated[
     Url,
     Text(
         urls.url,
-        "tls://host[:port], https://host[:port][/path][{?dns}], h3://host[:port][/path], quic://host[:port] or sdns://…;"
+        "tls://host[:port], https://host[:port][/path][{?dns}], h3://host[:port][/path], quic://host[:port], sdns://…"
+        " or ddr://address[:port];"
         " in a [[zone]] with plaintext = true also udp:// and tcp://",
     ),
 ]

@@ -127,7 +127,7 @@ class Upstream(Struct, frozen=True):
 
     name: str
     scheme: str
-    """tls | https | h3 | quic | udp | tcp"""
+    """tls | https | h3 | quic | ddr (whoever is designated there, RFC 9462) | udp | tcp"""
     host: str
     """As in the URL: a name or an IP address, without brackets."""
     port: int

@@ -16,6 +16,7 @@ from dohproxy.wire import names
 _OF_HTTP = ("method", "upgrade", "relay", "odoh_config")
 _HTTP = ("https", "h3")
 _QUIC = ("h3", "quic")
+_TOLD_BY_DDR = ("tls_name", "addresses", "bootstrap")
 _IN_CLEAR = ("udp", "tcp")
 _OF_TLS = (
     *("tls_name", "ca_file", "client_certificate", "client_key", "client_svid", "pins"),
@@ -98,6 +99,8 @@ def _check_tls(upstream: document.Upstream, report: Report) -> None:
     strange = [key for key in _OF_HTTP if getattr(upstream, key) and scheme not in _HTTP]
     strange += ["zero_rtt"] if upstream.zero_rtt and scheme not in _QUIC else []
     strange += ["allow_tls12"] if upstream.allow_tls12 and scheme in _QUIC else []
+    if scheme == "ddr":
+        strange += [key for key in _TOLD_BY_DDR if getattr(upstream, key)]
     for key in strange:
         report.problem((*upstream.at, key), f"this means nothing for {scheme}://")
     _check_oblivious(upstream, report)
@@ -139,7 +142,7 @@ def _upstream(written: document.Upstream, files: Files, report: Report) -> setti
         host=url.host,
         port=url.port,
         path=url.path,
-        tls_name=(written.tls_name or url.host) if encrypted else "",
+        tls_name=(written.tls_name or url.host) if encrypted and url.scheme != "ddr" else "",
         ca_file=_certificates(written.ca_file, (*written.at, "ca_file"), files),
         addresses=() if has_config else _addresses(written, written.bootstrap, report),
         method=written.method or "POST",

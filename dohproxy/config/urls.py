@@ -12,7 +12,7 @@ from dohproxy.config.texts import is_address
 from dohproxy.errors import MalformedMessage
 from dohproxy.wire import names
 
-DEFAULT_PORTS = {"tls": 853, "https": 443, "h3": 443, "quic": 853, "udp": 53, "tcp": 53}
+DEFAULT_PORTS = {"tls": 853, "https": 443, "h3": 443, "quic": 853, "udp": 53, "tcp": 53, "ddr": 53}
 _OF_HTTP = ("https", "h3")
 _SCHEMES = {
     Protocol.PLAIN: "udp",
@@ -79,6 +79,8 @@ def _of_url(text: str, default_path: str = "/dns-query") -> Url:
     if port == 0:
         raise ValueError(f'"{text}" has port 0')
     host = _host(parts.hostname or "", text)
+    if scheme == "ddr" and not is_address(host):
+        raise ValueError(f'"{text}": designated resolvers are asked for at an IP address (RFC 9462 4)')
     path = _path(text, parts, after, default_path) if scheme in _OF_HTTP else _no_path(text, parts, after)
     return Url(text, scheme, host, port or DEFAULT_PORTS[scheme], path)
 

@@ -36,6 +36,11 @@ class Exchange(Protocol):
         """The answer, or None if there is none by then; raises ResolveError."""
         ...
 
+    @property
+    def silent(self) -> bool:
+        """Whether the server has said nothing at all since."""
+        ...
+
     def drop(self) -> None:
         """Nobody wants the answer any more."""
         ...

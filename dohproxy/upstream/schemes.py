@@ -12,13 +12,14 @@ from dohproxy.config.settings import Forwarding, Upstream
 from dohproxy.identity.followed import Complain, nobody
 from dohproxy.identity.own import OwnCertificate
 from dohproxy.protocol.alt_svc import http3_untrusted
+from dohproxy.upstream.designated import Designated
 from dohproxy.upstream.doh import Doh, authority
 from dohproxy.upstream.dot import Dot
 from dohproxy.upstream.either import Either, Swift
 from dohproxy.upstream.odoh import Odoh
 from dohproxy.upstream.plain import Tcp, Udp
 
-Opened = Dot | Doh | Odoh | Tcp | Udp | Either
+Opened = Dot | Doh | Odoh | Tcp | Udp | Either | Designated
 """What an upstream is asked through."""
 
 
@@ -43,19 +44,26 @@ def open_upstream(
     """
     terms: _Terms = {"checking_disabled": checking_disabled, "own": own, "complain": complain}
     scheme = upstream.scheme
+    if scheme == "ddr":
+        return Designated(upstream, forwarding, partial(open_upstream, forwarding=forwarding, **terms), own)
     if upstream.relay is not None:
         return Odoh(upstream, forwarding, checking_disabled=checking_disabled, complain=complain)
     if scheme in ("udp", "tcp"):
         return (Udp if scheme == "udp" else Tcp)(upstream, forwarding, checking_disabled=checking_disabled)
-    if scheme == "quic":
-        from dohproxy.upstream.doq import Doq  # noqa: PLC0415 -- aioquic takes a tenth of a second to import
-
-        return Either(Dot(replace(upstream, scheme="tls"), forwarding, **terms), Doq(upstream, forwarding, **terms))
-    if scheme == "h3":
-        return Either(Doh(replace(upstream, scheme="https"), forwarding, **terms), _doh3(upstream, forwarding, terms)())
+    if scheme in ("quic", "h3"):
+        return _quick(upstream, forwarding, terms)
     if upstream.upgrade:
         return _upgraded(upstream, forwarding, terms)
     return (Dot if scheme == "tls" else Doh)(upstream, forwarding, **terms)
+
+
+def _quick(upstream: Upstream, forwarding: Forwarding, terms: _Terms) -> Either:
+    """QUIC, and TCP beside it."""
+    if upstream.scheme == "h3":
+        return Either(Doh(replace(upstream, scheme="https"), forwarding, **terms), _doh3(upstream, forwarding, terms)())
+    from dohproxy.upstream.doq import Doq  # noqa: PLC0415 -- aioquic takes a tenth of a second to import
+
+    return Either(Dot(replace(upstream, scheme="tls"), forwarding, **terms), Doq(upstream, forwarding, **terms))
 
 
 def _upgraded(upstream: Upstream, forwarding: Forwarding, terms: _Terms) -> Either:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from programs import Running, free_ports, need
+from real_peers import LISTEN, Proxy, ask, facts
 
 from dohproxy.config.load import parse
 from dohproxy.lab.certificates import Authority
@@ -95,6 +96,20 @@ def test_what_is_verified_can_be_pasted(resolver: tuple[Designating, bool]) -> N
         ("tls", "dns.peers", peer.dot, ("127.0.0.1",)),
         ("https", "dns.peers", peer.doh, ("127.0.0.1",)),
     ]
+
+
+def test_whoever_is_designated_is_asked(resolver: tuple[Designating, bool], tmp_path: Path) -> None:
+    peer, is_designated = resolver
+    config = f'{LISTEN}[[upstream]]\nurl = "ddr://127.0.0.1:{peer.plain}"\nca_file = "{peer.ca_file}"\n[dnssec]\nmode = "off"\n'
+    with Proxy(tmp_path, config) as proxy:
+        answer = ask(proxy.port, "dns.peers")
+        log = proxy.log.read_text()
+    if is_designated:
+        assert facts(answer) == ("NOERROR", False, frozenset({("dns.peers.", "A", "127.0.0.1")}))
+        assert f"designates tls://dns.peers:{peer.dot}, which is verified" in log
+    else:
+        assert facts(answer)[0] == "SERVFAIL"
+        assert "designates nobody who is verified" in log
 
 
 def test_for_machines(resolver: tuple[Designating, bool]) -> None:

@@ -82,6 +82,7 @@ def test_how_the_addresses_of_upstreams_are_found(tmp_path: Path) -> None:
         + '[[upstream]]\nname = "named"\nurl = "https://dns.example:444"\nbootstrap = "tls://192.0.2.1"\n'
         + '[[upstream]]\nname = "odoh"\nurl = "https://target.example"\nbootstrap = "system"\n'
         + 'relay = { url = "https://relay.example", addresses = ["192.0.2.7"] }\n'
+        + '[[upstream]]\nurl = "ddr://192.0.2.53"\n'
         + '[[zone]]\nname = "corp.example"\nplaintext = true\nupstream = ["udp://192.0.2.53"]\ndnssec = "off"\n'
     )
     result = check(path)
@@ -91,6 +92,7 @@ def test_how_the_addresses_of_upstreams_are_found(tmp_path: Path) -> None:
         "upstream named: upstream tls://192.0.2.1 is asked for the addresses of dns.example, port 444",
         "upstream odoh: through the relay relay.example: at 192.0.2.7, port 443",
         "    it is asked for its key: the system's resolver is asked for the addresses of target.example, port 443",
+        "upstream ddr://192.0.2.53: whoever 192.0.2.53, port 53, designates and is verified",
         "upstream udp://192.0.2.53: at 192.0.2.53, port 53",
         f"{path}: good",
     ]

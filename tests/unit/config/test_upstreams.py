@@ -168,3 +168,14 @@ def test_a_stamp_that_denies_dnssec_is_doubted(loaded: Loaded) -> None:
     (warning,) = loaded(text).warnings
     assert "no DNSSEC records" in warning.message
     assert not loaded(text + '[dnssec]\nmode = "off"\n').warnings
+
+
+def test_designated_resolvers(loaded: Loaded, problems: Problems) -> None:
+    (found,) = loaded(upstream('url = "ddr://[2001:db8::53]:5353"')).upstreams
+    assert (found.scheme, found.host, found.port, found.addresses) == ("ddr", "2001:db8::53", 5353, ("2001:db8::53",))
+    assert found.tls_name == ""
+    (problem,) = problems(upstream('url = "ddr://dns.example"'))
+    assert "at an IP address" in problem.message
+    for line in ('tls_name = "dns.example"', 'addresses = ["192.0.2.1"]', 'method = "GET"', "zero_rtt = true"):
+        (problem,) = problems(upstream(f'url = "ddr://192.0.2.53"\n{line}'))
+        assert "means nothing for ddr" in problem.message
