@@ -140,8 +140,12 @@ class Either:
         if swift is None or trio.current_time() >= self._until:
             return self.sure.begin(query)
         if swift.is_open:
+            if self._leans:
+                self._retry.ring()
             return swift.begin(query)
-        return self.sure.begin(query) if self._leans else BothWays(self, swift, query)
+        if self._leans and self.sure.is_open:
+            return self.sure.begin(query)
+        return BothWays(self, swift, query, 0.0 if self._leans else HEAD_START)
 
     def renew(self) -> None:
         """The network is another one: QUIC may get through there."""
@@ -189,11 +193,13 @@ async def _trouble(swift: Swift) -> str:
 class BothWays:
     """One question that QUIC has first, and TCP as well if the server is not heard soon."""
 
-    def __init__(self, either: Either, swift: Swift, query: Query) -> None:
+    def __init__(self, either: Either, swift: Swift, query: Query, head_start: float) -> None:
         self._either, self._swift, self._query = either, swift, query
         self._exchanges = [swift.begin(query)]
-        self._both_from = trio.current_time() + HEAD_START
+        self._both_from = trio.current_time() + head_start
         self._was_heard = False
+        if not head_start:
+            self._ask_both()
 
     async def answer(self, until: float) -> Answer | None:
         """The first answer by either way, or None if there is none by then. Raises ResolveError when neither will bring one."""
@@ -217,6 +223,9 @@ class BothWays:
             self._was_heard = True
             self._both_from += LONGER
             return
+        self._ask_both()
+
+    def _ask_both(self) -> None:
         self._both_from = inf
         self._either.lean()
         self._exchanges.append(self._either.sure.begin(self._query))

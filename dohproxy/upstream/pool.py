@@ -71,6 +71,11 @@ class Pool:
             raise NoReachableUpstream(f"{self.name}: no answer in time")
         return answer
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a question would leave at once."""
+        return any(connection.state is State.OPEN for connection in self._connections)
+
     def begin(self, query: Query) -> Exchange:
         """Ask, on the connection that the pool chooses here and now. Raises NotReady, Overloaded, NoReachableUpstream."""
         return self._choose().begin(query.question, query.cd)

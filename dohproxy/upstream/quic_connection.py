@@ -17,7 +17,7 @@ from dohproxy.upstream.quic_client import QuicClient
 from dohproxy.upstream.tls import Unwelcome
 
 _PATIENCE = 0.75
-"""Seconds without a sign of life from a server that owes one, after which its connection is given up."""
+"""Seconds without a sign of life from a server that owes one, after which it gets no more questions until it speaks."""
 _PROBES = 2
 """Times in a row that no acknowledgement came, after which the path is thought to be broken: another is tried."""
 _IDLE_SHARE = 0.9
@@ -92,8 +92,8 @@ class QuicConnection(Connection):
                 continue
             self._take(path)
 
-    def _take(self, path: Path) -> None:
-        """What the server has said, and what is to be said in turn."""
+    def _take(self, path: Path, *, heard: bool = True) -> None:
+        """What the server has said, if it was heard, and what is to be said in turn."""
         self._heard = path.spoke
         events = path.events()
         try:
@@ -106,7 +106,7 @@ class QuicConnection(Connection):
         if (end := path.quic.end) is not None:
             self._end(self._meaning(end))
             return
-        if path.quic.trusted or self._early:
+        if heard and (path.quic.trusted or self._early):
             self._admit()
         self._send(path)
         if events:
@@ -172,11 +172,16 @@ class QuicConnection(Connection):
         earliest = super()._next_deadline(earliest)
         if self._path is None:
             return earliest
-        return min(earliest, self._path.timer, self._silent_until(self._path))
+        return min(earliest, self._path.timer, self._silent_until(self._path), self._unheard_until)
+
+    @property
+    def _unheard_until(self) -> float:
+        """When a server will have taken too long to answer, that was sent questions at once."""
+        return self._opened_by if self._early and not self.greeted else inf
 
     def _silent_until(self, path: Path) -> float:
         """When the server's silence will have lasted too long; it may be silent as long as it owes nothing."""
-        if not self._under_way or not path.quic.owed or path.quic.probes < _PROBES:
+        if self.state is not State.OPEN or not self._under_way or not path.quic.owed or path.quic.probes < _PROBES:
             return inf
         since = max(path.spoke, next(iter(self._under_way.values())).began)
         return since + max(_PATIENCE, 3 * path.quic.round_trip)
@@ -186,16 +191,15 @@ class QuicConnection(Connection):
         path = self._path
         if path is None or self.state is State.CLOSED:
             return
-        if now >= self._silent_until(path):
-            self._give_up_silent()
+        if now >= self._unheard_until:
+            self._end(NoReachableUpstream("no connection in time"))
             return
+        if now >= self._silent_until(path):
+            self.state, self.silent_since = State.SUSPECT, next(iter(self._under_way.values())).began
         if path.quic.probes >= _PROBES and path.spoke > self._moved and path.quic.may_migrate:
             self._move(path)
         path.tick(now)
-        self._take(path)
-
-    def _give_up_silent(self) -> None:
-        self._end(Disconnected("the server fell silent") if self.greeted else NoReachableUpstream("the server keeps silent"))
+        self._take(path, heard=False)
 
     @property
     def _idle_timeout(self) -> float:

@@ -10,14 +10,15 @@ from typing import Self
 from programs import SEARCH, need
 
 SOURCE = Path(__file__).parent / "quic_go" / "main.go"
+CLIENT = Path(__file__).parent / "quic_go_client" / "main.go"
 LIBRARIES = "/usr/share/gocode"
 """Where Debian has them."""
 
 
-def build(directory: Path) -> Path:
-    """The program, made of what is installed; skips the test where that is not there."""
+def build(directory: Path, source: Path = SOURCE) -> Path:
+    """The server, or another program, made of what is installed; skips the test where that is not there."""
     need("go", f"{LIBRARIES}/src/github.com/lucas-clemente/quic-go")
-    program = directory / "quic-go-server"
+    program = directory / source.parent.name
     environment = {
         "HOME": str(directory),
         **os.environ,
@@ -26,7 +27,7 @@ def build(directory: Path) -> Path:
         "GOPATH": LIBRARIES,
         "GOFLAGS": "",
     }
-    subprocess.run(["go", "build", "-o", program, SOURCE], env=environment, check=True, timeout=300)
+    subprocess.run(["go", "build", "-o", program, source], env=environment, check=True, timeout=300)
     return program
 
 
@@ -42,6 +43,10 @@ class QuicGo:
         assert self._process.stdout is not None
         self.doq_port, self.doh3_port = map(int, self._process.stdout.readline().split())
         return self
+
+    def send(self, number: int) -> None:
+        """A signal."""
+        self._process.send_signal(number)
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()

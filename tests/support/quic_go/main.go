@@ -113,6 +113,7 @@ func main() {
 	clients := flag.String("clients", "", "the authority in PEM that clients must have a certificate of")
 	streams := flag.Int64("streams", 100, "streams that a client may have under way")
 	retry := flag.Bool("retry", false, "whether addresses are validated first")
+	address := flag.String("address", "127.0.0.1", "where to listen")
 	flag.Parse()
 
 	pair, err := tls.LoadX509KeyPair(*certificate, *key)
@@ -133,11 +134,11 @@ func main() {
 	if *retry {
 		config.RequireAddressValidation = func(net.Addr) bool { return true }
 	}
-	listener, err := quic.ListenAddrEarly("127.0.0.1:0", doq, config)
+	listener, err := quic.ListenAddrEarly(*address+":0", doq, config)
 	if err != nil {
 		log.Fatal(err)
 	}
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	udp, err := net.ListenPacket("udp", *address+":0")
 	if err != nil {
 		log.Fatal(err)
 	}

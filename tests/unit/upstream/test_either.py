@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from quic_peers import QuicBench, QuicPeer, silence
 
 from dohproxy.config.settings import Forwarding
-from dohproxy.errors import NoReachableUpstream, UpstreamFailed
+from dohproxy.errors import NoReachableUpstream
 from dohproxy.model import Transport
 from dohproxy.upstream.either import Either
 from dohproxy.upstream.schemes import open_upstream
@@ -86,8 +86,9 @@ async def test_quic_that_is_blocked_amid_its_use(bench: QuicBench) -> None:
     assert (await upstream.resolve(ask())).transport is Transport.DOQ
     over_quic.deaf = True
     began = trio.current_time()
-    with pytest.raises(UpstreamFailed, match="silent"):
-        await upstream.resolve(ask())
+    exchange = upstream.begin(ask())
+    await until(lambda: not upstream.swift.is_open)  # type: ignore[union-attr]
+    exchange.drop()
     assert (await upstream.resolve(ask())).transport is Transport.DOT
     assert trio.current_time() - began < 1.6
 
@@ -150,6 +151,19 @@ async def test_a_first_flight_into_silence_is_answered_over_tcp(bench: QuicBench
     began = trio.current_time()
     assert (await upstream.resolve(ask())).transport is Transport.DOT
     assert trio.current_time() - began < 0.5
+
+
+async def test_a_server_without_tcp_is_not_forgotten(bench: QuicBench, unused_port: int) -> None:
+    """After an outage, in which TCP was to take over: nobody is there to take questions over TCP."""
+    over_quic = await bench.quic(port=unused_port)
+    over_quic.deaf = True
+    upstream = await either(bench, unused_port, forwarding=replace(QUICK, connect_timeout=0.4))
+    for _ in range(3):
+        with pytest.raises(NoReachableUpstream):
+            await upstream.resolve(ask())
+    over_quic.deaf = False
+    with trio.fail_after(1):
+        assert (await upstream.resolve(ask())).transport is Transport.DOQ
 
 
 # Alt-Svc
