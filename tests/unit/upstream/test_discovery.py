@@ -10,9 +10,10 @@ import dns.message
 import dns.rrset
 import pytest
 import trio
-from dns_peers import QUICK, Bench
+from dns_peers import QUICK, Bench, Certificates
 from http2_peers import Http2
 from msgspec.structs import replace
+from quic_peers import QuicBench
 
 from dohproxy.cli.discover import lines_of, record_of
 from dohproxy.config.settings import Upstream
@@ -178,3 +179,30 @@ async def test_a_resolver_that_refuses_or_is_not_there(unused_port: int) -> None
     async with plain(rcode=5) as port:
         assert "REFUSED from 127.0.0.1" in str(await failure(lambda: offers_of(port)))
     assert isinstance(await failure(lambda: offers_of(unused_port)), NoReachableUpstream)
+
+
+async def test_over_quic(nursery: trio.Nursery, certificates: Certificates) -> None:
+    bench = QuicBench(nursery, certificates)
+    doq, doh3 = await bench.quic(), await bench.quic(http=True)
+    services = (
+        f"1 dns.test. alpn=doq port={doq.port} ipv4hint=127.0.0.1",
+        f"2 dns.test. alpn=h3 port={doh3.port} ipv4hint=127.0.0.1 dohpath=/q{{?dns}}",
+    )
+    async with plain(*services) as port:
+        found = await offers_of(port, certificates.ca)
+        strangers = await offers_of(port, certificates.other_ca)
+    assert [(one.upstream.name, one.verified_as) for one in found if one.upstream is not None] == [
+        (f"quic://dns.test:{doq.port}", "dns.test"),
+        (f"h3://dns.test:{doh3.port}/q{{?dns}}", "dns.test"),
+    ]
+    assert [one.verified for one in strangers] == [False, False]
+
+
+async def test_over_quic_the_address_counts_too(nursery: trio.Nursery, certificates: Certificates, tmp_path: Path) -> None:
+    bench, authority = QuicBench(nursery, certificates), Authority()
+    peer = await bench.quic(pair=authority.server("dns.test").write(tmp_path, "other"))
+    async with plain(f"1 dns.test. alpn=doq port={peer.port} ipv4hint=127.0.0.1") as port:
+        (offer,) = await offers_of(port, authority.write(tmp_path))
+    assert not offer.verified
+    assert "designated it" in offer.problem
+    assert peer.queries == []
