@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from dohproxy.errors import DohproxyError
+from dohproxy.identity.der import UNREADABLE
 from dohproxy.identity.followed import Complain, Followed, nobody
 
 
@@ -32,7 +33,7 @@ class FileAuthorities:
     def _read(self) -> tuple[bytes, ...]:
         try:
             certificates = x509.load_pem_x509_certificates(self._file.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, *UNREADABLE) as error:
             why = error.strerror if isinstance(error, OSError) else "not in PEM"
             raise BadAuthorities(f"{self._file}: no certificates to verify others with ({why})") from error
         return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from dohproxy.errors import MalformedMessage
 
+UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What cryptography raises for certificates and keys that it cannot read. Not all of it is a ValueError."""
 SEQUENCE = 0x30
 
 

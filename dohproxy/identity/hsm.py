@@ -5,6 +5,8 @@ Imported only where such a key is configured: it needs the extra `hsm`, which is
 
 from __future__ import annotations
 
+import ssl
+from contextlib import suppress
 from typing import Any
 
 import pkcs11
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from dohproxy.config.pkcs11_uris import Pkcs11Uri, parse_pkcs11_uri
 from dohproxy.identity.own import BadCertificate
 
+_SCRATCH = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _CURVES: dict[bytes, type[ec.EllipticCurve]] = {
     bytes.fromhex("06082a8648ce3d030107"): ec.SECP256R1,
     bytes.fromhex("06052b81040022"): ec.SECP384R1,
@@ -53,6 +56,8 @@ class _Held:
             raise BadCertificate(f"the PIN in {uri.pin_source} cannot be read: {error.strerror}") from error
         except (pkcs11.PKCS11Error, RuntimeError) as error:
             raise BadCertificate(f"no key {uri.object or uri.id.hex()} in the HSM: {_words(error)}") from error
+        finally:
+            _forget_errors()
 
     def sign(self, digest: bytes, mechanism: pkcs11.Mechanism, parameter: Any = None) -> bytes:
         """Raises NotSigned."""
@@ -63,6 +68,7 @@ class _Held:
                 self.key = self._find()
                 return bytes(self.key.sign(digest, mechanism=mechanism, mechanism_param=parameter))
         except (pkcs11.PKCS11Error, BadCertificate) as error:
+            _forget_errors()
             raise NotSigned(f"the HSM does not sign: {_words(error)}") from error
 
 
@@ -144,6 +150,15 @@ def _session(token: Any, pin: str | None) -> Any:
         return token.open(user_pin=pin)
     except pkcs11.UserAlreadyLoggedIn:
         return token.open()
+
+
+def _forget_errors() -> None:
+    """Have OpenSSL forget what a module that is made of it too left in the queue of this thread.
+
+    The ssl module would take that for an error of what it does next. A list of no ciphers is an error that clears the queue.
+    """
+    with suppress(ssl.SSLError):
+        _SCRATCH.set_ciphers("NONE")
 
 
 def _digest(data: bytes, algorithm: Any) -> bytes:

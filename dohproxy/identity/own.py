@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Protocol
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 
 from dohproxy.errors import DohproxyError
+from dohproxy.identity.der import UNREADABLE
 from dohproxy.identity.followed import Complain, Followed, nobody
 
 HSM = "pkcs11:"
@@ -98,7 +98,8 @@ def _check_pair(chain: bytes, key: bytes | str) -> None:
     """Raises ValueError, in words, unless the chain is PEM and the key is the first's; BadCertificate for one in an HSM."""
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
-    except ValueError as error:
+        public = leaf.public_key()
+    except UNREADABLE as error:
         raise ValueError("no chain of certificates in PEM") from error
     if isinstance(key, str):
         _check_hsm(key, leaf)
@@ -107,9 +108,9 @@ def _check_pair(chain: bytes, key: bytes | str) -> None:
         private = load_pem_private_key(key, None)
     except TypeError as error:
         raise ValueError("the key is encrypted, and nobody is there to tell its password") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise ValueError("no private key in PEM") from error
-    if private.public_key() != leaf.public_key():
+    if private.public_key() != public:
         raise ValueError("the key is not the certificate's")
 
 

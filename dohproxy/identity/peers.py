@@ -25,6 +25,7 @@ from dohproxy.config.identities import DNS_NAME, SCHEME, trust_domain_of
 from dohproxy.config.settings import TrustDomain
 from dohproxy.errors import DohproxyError
 from dohproxy.identity.authorities import BadAuthorities
+from dohproxy.identity.der import UNREADABLE
 from dohproxy.identity.followed import Complain, Followed, nobody
 
 BAD_CERTIFICATE: Final = 42
@@ -39,7 +40,7 @@ MAX_DEPTH: Final = 4
 MAX_KNOWN: Final = 16384
 """Certificates whose verdict is remembered."""
 _CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
-_UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion)
+_UNREADABLE = (*UNREADABLE, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _E = TypeVar("_E", bound=x509.ExtensionType)
 
 Certificates = tuple[x509.Certificate, ...]
@@ -274,7 +275,7 @@ def _read(path: Path) -> Certificates:
         return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
     except OSError as error:
         raise BadAuthorities(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except UNREADABLE as error:
         raise BadAuthorities(f"{path} has no certificates in PEM that can be used: {error}") from error
 
 
@@ -327,7 +328,7 @@ class Authorities:
         for domain, certificates in given.items():
             try:
                 self._delivered[domain] = tuple(map(x509.load_der_x509_certificate, certificates))
-            except ValueError as error:
+            except UNREADABLE as error:
                 self._complain(f"the authorities of {domain} cannot be read: {error}: those from before stay")
                 self._delivered[domain] = before.get(domain, ())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from msgspec import Struct
 
+from dohproxy.identity.der import UNREADABLE
 from dohproxy.identity.own import BadCertificate, KeyPair
 from dohproxy.identity.peers import BadIdentity, identity_of
 from dohproxy.identity.workload_messages import Svid
@@ -30,12 +30,13 @@ def identity_from(svid: Svid, wall: float) -> Identity:
     try:
         chain = [x509.load_der_x509_certificate(certificate) for certificate in svid.chain]
         key = load_der_private_key(svid.key, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        ours = bool(chain) and key.public_key() == chain[0].public_key()
+    except UNREADABLE as error:
         raise BadCertificate(f"the X.509-SVID cannot be read: {error}") from error
     if not chain:
         raise BadCertificate("the X.509-SVID has no certificate")
     _check_name(svid)
-    if key.public_key() != chain[0].public_key():
+    if not ours:
         raise BadCertificate(f"the key of {svid.spiffe_id} is not its certificate's")
     end = min(certificate.not_valid_after_utc for certificate in chain).timestamp()
     if end <= wall:

@@ -18,7 +18,7 @@ from aioquic.quic.events import ConnectionTerminated, QuicEvent
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_transport_parameters
 from cryptography import x509
 
-from dohproxy.protocol.quic_tls import Refused
+from dohproxy.protocol.quic_tls import Refused, refuse_unreadable
 from dohproxy.protocol.session import Received, Session
 
 MAX_DATAGRAM = 1200
@@ -193,6 +193,7 @@ class ClientConnection(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        refuse_unreadable(self.tls)
         self.tls._verify_mode = 0  # ssl.CERT_NONE: what follows is stricter
         check_signature = self.tls._client_handle_certificate_verify
 

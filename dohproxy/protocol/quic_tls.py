@@ -129,6 +129,19 @@ class Reception(Protocol):
         ...
 
 
+def refuse_unreadable(context: tls.Context) -> None:
+    """A peer's certificate that cannot be read ends its handshake, also where cryptography does not say so by a ValueError."""
+    read = context._set_peer_certificate
+
+    def read_or_refuse(certificate: tls.Certificate) -> None:
+        try:
+            read(certificate)
+        except x509.InvalidVersion as error:
+            raise Refused(tls.AlertDescription.bad_certificate, str(error)) from error
+
+    context._set_peer_certificate = read_or_refuse  # type: ignore[method-assign]
+
+
 class Handshake:
     """One connection's handshake: ends in `identity`, "" for a client that showed nothing, or in a Refused for good.
 
@@ -149,6 +162,7 @@ class Handshake:
         self._refused: tls.Alert | None = None
         self._proceed = context.handle_message
         context.handle_message = self._receive  # type: ignore[method-assign]
+        refuse_unreadable(context)
         context.new_session_ticket_cb = self._hold
         context._max_early_data = None
 

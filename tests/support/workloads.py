@@ -121,3 +121,15 @@ def _builder(
         .not_valid_before(first)
         .not_valid_after(first + timedelta(seconds=end - begin))
     )
+
+
+class Unreadable:
+    """A certificate of X.509's second version, which cryptography refuses by another exception than most."""
+
+    def __init__(self, certificate: x509.Certificate) -> None:
+        der = certificate.public_bytes(Encoding.DER)
+        self._der = der.replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\1", 1)
+        assert self._der != der
+
+    def public_bytes(self, _: Encoding) -> bytes:
+        return self._der

@@ -9,6 +9,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from dns_peers import QUICK, Certificates, ask, framed, reply_to
 from msgspec.structs import replace
 from quic_peers import Asked, QuicBench, answer, silence
+from workloads import Unreadable
 
 from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.identity.own import FileCertificate
@@ -195,6 +196,14 @@ async def test_an_expired_certificate(bench: QuicBench) -> None:
     peer = await bench.quic(pair=bench.certificates.expired)
     assert "expired" in str(await failure(await bench.doq(peer.port)))
     assert (await (await bench.doq(peer.port, any_date=True)).resolve(ask())).rcode == 0
+
+
+async def test_an_unreadable_certificate(bench: QuicBench) -> None:
+    peer = await bench.quic()
+    peer._configuration.certificate = Unreadable(peer._configuration.certificate)
+    error = await failure(await bench.doq(peer.port))
+    assert isinstance(error, NoReachableUpstream)
+    assert "1 is not a valid x509 version" in str(error)
 
 
 async def test_a_clients_certificate_is_no_servers(bench: QuicBench, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from aioquic.quic.events import HandshakeCompleted, StreamDataReceived
 from aioquic.tls import Epoch
 from cryptography import x509
 from quic_callers import Held, own, quic_configuration, settled
+from workloads import Unreadable
 
 from dohproxy.identity.own import BadCertificate, KeyPair
 from dohproxy.identity.peers import Authorities
@@ -86,6 +87,15 @@ async def test_clients_that_do_not_verify_are_refused(guarded, caller, front, au
     assert (one.reply, one.closed.error_code) == (None, error)
     assert (front.asked, listener.counters.doq_queries, listener.counters.quic_open, listener.table.handshakes) == ([], 0, 0, 0)
     assert not listener.reception.tickets
+
+
+async def test_a_certificate_that_cannot_be_read_is_refused(guarded, caller, front, of_pay, caplog):
+    def adjust(quic):
+        quic.configuration.certificate = Unreadable(quic.configuration.certificate)
+
+    one = await ask_at_once(caller, guarded(), credentials=of_pay, adjust=adjust)
+    assert (one.reply, one.closed.error_code, front.asked) == (None, BAD, [])
+    assert "defect" not in caplog.text
 
 
 async def test_a_required_certificate_must_be_shown(guarded, caller, front):
