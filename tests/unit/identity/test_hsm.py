@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,15 @@ def test_a_wrong_pin_is_told(token: Token, keys: dict[str, Any], tmp_path: Path)
     (tmp_path / "pin").write_text("0000")
     with pytest.raises(BadCertificate, match="PinIncorrect"):
         private_key(token.uri("p256", token="empty", pin_source=f"{tmp_path}/pin"))
+
+
+def test_a_wrong_pin_is_nobody_elses_error(token: Token, keys: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "pin").write_text("0000")
+    with pytest.raises(BadCertificate):
+        private_key(token.uri("p256", token="empty", pin_source=f"{tmp_path}/pin"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=Authority().pem.decode())
+    assert context.get_ca_certs()
 
 
 def test_a_new_certificate_must_be_of_the_key_that_stays(token: Token, keys: dict[str, Any], tmp_path: Path) -> None:
