@@ -79,6 +79,8 @@ from dohproxy.workload.client import Workload
 
 log = logging.getLogger(__name__)
 
+_ELSEWHERE = ("192.0.2.1", "2001:db8::1")
+"""Addresses that nobody has (RFC 5737, RFC 3849)."""
 RELEASED = 1_795_000_000
 """Seconds since 1970: a clock that tells less is wrong, and must not make the built-in anchors look unborn."""
 REPLY_SHARE = 0.25
@@ -118,9 +120,11 @@ class Meaning:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Of all upstreams."""
+        """Of all upstreams and relays; for those that are yet to be found, where the default routes lead."""
         upstreams = (*self.upstreams, *(upstream for zone in self.zones for upstream in zone.upstreams))
-        return tuple(address for upstream in upstreams for address in upstream.addresses)
+        peers = [peer for upstream in upstreams for peer in (upstream, upstream.relay) if peer is not None]
+        known = tuple(address for peer in peers for address in peer.addresses)
+        return known + (_ELSEWHERE if any(peer.bootstrap for peer in peers) else ())
 
 
 def wall_clock(dnssec: Dnssec) -> Callable[[], int]:

@@ -12,7 +12,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from dohproxy.build import RELEASED, Service, anchors_of, limits_of, negative_anchors_of, rehearsed
+from dohproxy.build import RELEASED, Meaning, Service, anchors_of, limits_of, negative_anchors_of, rehearsed
 from dohproxy.config.load import parse
 from dohproxy.config.settings import Anchor, Dnssec, Settings, Spiffe, Upstream, Zone
 from dohproxy.errors import ConfigError, NotReady
@@ -159,3 +159,28 @@ async def test_a_workload_api_that_is_new_takes_a_restart(lab: Lab, tmp_path: Pa
         with pytest.raises(BadCertificate, match="after a restart only"):
             await service.reload(with_svid)
         nursery.cancel_scope.cancel()
+
+
+def test_where_the_way_of_packets_is_watched(tmp_path: Path) -> None:
+    text = '[[upstream]]\nname = "a"\nurl = "tls://192.0.2.53"\n'
+    odoh = '[[upstream]]\nurl = "https://t.example/"\nrelay = "https://198.51.100.7/"\nbootstrap = "a"\n'
+    assert Meaning.of(parse(text, "test.toml", tmp_path)).addresses == ("192.0.2.53",)
+    known = Meaning.of(parse(text + odoh, "test.toml", tmp_path)).addresses
+    assert known == ("192.0.2.53", "198.51.100.7", "192.0.2.1", "2001:db8::1")
+
+
+async def test_an_upstream_of_a_zone_is_found_by_the_general_ones(lab: Lab) -> None:
+    """A zone's upstream, whose name the general one is asked for, and does not have."""
+    found = '[[upstream]]\nname = "named"\nurl = "tls://nowhere.lab"\nbootstrap = "{}"\n'
+    base = settings(lab)
+    name = base.upstreams[0].name
+    named = parse(found.format(name) + f'[[upstream]]\nname = "{name}"\nurl = "tls://192.0.2.1"\n', "test.toml", lab.directory)
+    (lost, _) = named.upstreams
+    zone = Zone(ZONE, (lost,), mode=Mode.OFF)
+    service = Service(replace(base, zones=(zone,)), [])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        reply = await ask(service, "a.cluster.local")
+        nursery.cancel_scope.cancel()
+    assert reply.rcode() == dns.rcode.SERVFAIL
+    assert "its addresses are not to be found: there are none" in " ".join(str(option.text) for option in reply.options)
