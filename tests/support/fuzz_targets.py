@@ -6,6 +6,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import suppress
 
+import fuzz_listeners
 from fuzzed import Bench
 
 from dohproxy.config.stamps import decode_stamp_untrusted
@@ -105,10 +106,16 @@ def identities() -> Target:
     return run
 
 
+def listeners() -> Target:
+    """What encrypted listeners read besides DNS."""
+    return fuzz_listeners.run
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "message": message,
     "validator": validator,
     "proofs": proofs,
     "upstreams": upstreams,
     "identities": identities,
+    "listeners": listeners,
 }
