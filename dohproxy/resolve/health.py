@@ -18,16 +18,18 @@ class Health:
         self.reason = ""
         """Why it is down, or of its last failure."""
         self._failures = 0
+        self._owes_return = False
+        """Whether it was down since its last answer."""
         self._answered = float("-inf")
 
     def succeeded(self, now: float) -> bool:
-        """It answered; whether it was down."""
+        """It answered; whether it was down since it last did."""
         self._answered = now
         if not self._failures:
             return False
-        was_down = not self.up
-        self.up, self.reason, self._failures = True, "", 0
-        return was_down
+        returns = self._owes_return
+        self.up, self.reason, self._failures, self._owes_return = True, "", 0, False
+        return returns
 
     def failed(self, reason: str, began: float, *, certain: bool = False) -> bool:
         """It did not answer what was asked at `began`; whether that brought it down.
@@ -41,11 +43,12 @@ class Health:
         self.reason = reason
         self._failures += FAILURES if certain else 1
         self.up = self.up and self._failures < FAILURES
+        self._owes_return |= not self.up
         return was_up and not self.up
 
     def reset(self) -> None:
-        """What was known does not hold any more: up, until it fails."""
-        self.up, self.reason, self._failures = True, "", 0
+        """What was known does not hold any more: up, until it fails once."""
+        self.up, self.reason, self._failures = True, "", FAILURES - 1
 
 
 def pauses() -> Iterator[float]:

@@ -37,7 +37,7 @@ class Standing:
         """Whether none is up."""
         self.nursery: trio.Nursery | None = None
         self._timeout, self._where, self._on_return = timeout, where, on_return
-        self._told_lost = False
+        self._told_lost = self._owes_return = False
         self._told_doubt = dict.fromkeys(self.members, float("-inf"))
 
     def __repr__(self) -> str:
@@ -45,14 +45,14 @@ class Standing:
 
     def came_back(self, member: Member) -> None:
         """Its health turned good."""
-        was_lost = self.lost
         self.rank()
         if self._told_lost:
             self._told_lost = False
             _log.warning("upstreams%s can be reached again: %s answers", self._where, member.name)
         else:
             _log.info("upstream %s answers again", member.name)
-        if was_lost:
+        if self._owes_return:
+            self._owes_return = False
             self._on_return()
 
     def went_down(self, member: Member) -> None:
@@ -68,6 +68,7 @@ class Standing:
             member.rank = 2 if not member.health.up else 1 if member.doubts.tolerable_in(now) > 0 else 0
         self.order = tuple(sorted(self.members, key=lambda member: member.rank))
         self.lost = self.order[0].rank == 2
+        self._owes_return |= self.lost
 
     def renew(self) -> None:
         """The network is another one: nothing that was found out about reaching upstreams holds any more."""

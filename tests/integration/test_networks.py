@@ -19,7 +19,7 @@ from programs import free_ports, wait_until
 from real_peers import LISTEN, Proxy, Unbound, ask, certificates, dnssec, facts, nsd, upstream
 from signed_zones import SignedZones
 
-CALM, TROUBLE, AFTER = 1.5, 3.0, 3.0
+CALM, TROUBLE, AFTER = 1.5, 3.0, 2.5
 """Seconds of a test: before, during and after what happens."""
 RECOVERY = 1.0
 """Seconds after which nobody notices any more."""
@@ -217,10 +217,10 @@ def test_a_third_of_all_packets_lost(land: Land, kind: str, tmp_path: Path, told
         time.sleep(CALM)
         at = time.monotonic()
         land.network.wire.loss = 0.3
-        time.sleep(3 * TROUBLE)
+        time.sleep(2 * TROUBLE)
         back = time.monotonic()
         land.network.wire.repair()
-        time.sleep(2 * AFTER)
+        time.sleep(AFTER + RECOVERY)
     during = asking.between(at, back)
     told("30 % lost", during)
     told("in the second after", asking.between(back, back + RECOVERY))
@@ -235,10 +235,10 @@ def test_two_seconds_of_delay(land: Land, kind: str, tmp_path: Path, told: Log) 
         time.sleep(CALM)
         at = time.monotonic()
         land.network.wire.delay = 1.0
-        time.sleep(3 * TROUBLE)
+        time.sleep(2 * TROUBLE)
         back = time.monotonic()
         land.network.wire.repair()
-        time.sleep(2 * AFTER)
+        time.sleep(AFTER + RECOVERY)
     told("2 s late", asking.between(at, back))
     told("in the second after", asking.between(back, back + RECOVERY))
     assert all(one.rcode is not None for one in asking.asked)
@@ -261,8 +261,8 @@ def test_a_narrow_way(land: Land, kind: str, tmp_path: Path, told: Log) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["ordered", "fastest", "race", "spread"])
-def test_one_of_two_is_killed_in_mid_load(land: Land, strategy: str, kind: str, tmp_path: Path, told: Log) -> None:
-    both, before = (land.upstream(land.first, kind), land.upstream(land.second, kind)), land.questions()
+def test_one_of_two_is_killed_in_mid_load(land: Land, strategy: str, tmp_path: Path, told: Log) -> None:
+    both, before = (land.upstream(land.first, "dot"), land.upstream(land.second, "doh")), land.questions()
     config = land.config(*both, more=f'[forwarding]\nstrategy = "{strategy}"\n')
     try:
         with proxy(land, config, tmp_path) as running, clients(land, running) as asking:

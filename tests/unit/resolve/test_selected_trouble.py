@@ -111,6 +111,24 @@ async def test_another_network_is_a_new_beginning(autojump_clock: MockClock, sta
     assert (first.renewed, second.renewed, first.probes - probes, len(first.asked)) == (1, 1, 1, 1)
 
 
+async def test_a_new_beginning_after_an_outage_is_a_return(
+    autojump_clock: MockClock, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    returned: list[float] = []
+    only = Fake("only", NoReachableUpstream("network is unreachable"))
+    group = await start(only, on_return=lambda: returned.append(trio.current_time()))
+    await trio.sleep(10)
+    only.manners[:] = [GOOD]
+    group.renew()
+    await group.resolve(query("www.example."))
+    assert len(returned) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "no upstream can be reached: only: network is unreachable; still trying",
+        "upstreams can be reached again: only answers",
+    ]
+
+
 async def test_probing_goes_on_after_a_new_beginning(autojump_clock: MockClock, start: Start) -> None:
     first, second = Fake("first", NoReachableUpstream("network is unreachable")), Fake("second", GOOD)
     group = await start(first, second)
