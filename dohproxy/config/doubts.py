@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from dohproxy.config import document
+from dohproxy.config import designated, document
 from dohproxy.config.identities import SCHEME
 from dohproxy.config.listening import ENCRYPTED
 from dohproxy.config.report import Report
@@ -33,6 +33,8 @@ def warn(written: document.Document, settings: Settings, report: Report) -> None
     _lists(written, settings, report)
     _groups(written, report)
     _identities(written, report)
+    for doubt in designated.doubts(settings):
+        report.warning(("ddr", "name"), doubt)
     _access(written, settings, report)
     _evidence(settings, report)
 

@@ -161,3 +161,16 @@ def test_what_is_told_of_encrypted_listeners(directory: Path) -> None:
     assert (ddr.name, ddr.addresses, ddr.order) == (names.from_text("dns.example"), (), ("dot",))
     assert parse(BEGIN, "x.toml", directory).ddr is None
     assert problems(BEGIN + '[ddr]\nname = "dns.example"\norder = ["doq"]', directory)[0][1] == "ddr"
+
+
+def test_designations_that_nobody_would_believe_are_doubted(directory: Path) -> None:
+    ddr = BEGIN + '[ddr]\nname = "dns.example"'
+    assert ["IP address" in message for message in warnings(ddr, directory)] == [True]
+    assert [
+        "no certificate has the name other.example" in one for one in warnings(ddr.replace("dns.", "other."), directory)
+    ] == [
+        True,
+        False,
+    ]
+    Authority().server("*.example", "192.0.2.1").write(directory, "server")
+    assert warnings(ddr, directory) == []
