@@ -38,7 +38,7 @@ def assemble(written: document.Document, base: Path, report: Report) -> Settings
     return Settings(
         listen=listen(written.listen, report),
         tls=tls(written, files, report),
-        spiffe=settings.Spiffe(None if written.spiffe.socket is None else files.named(written.spiffe.socket)),
+        spiffe=_spiffe(written.spiffe, files),
         access=_access(written.access),
         upstreams=upstreams(written, files, report),
         forwarding=_forwarding(written.forwarding, files),
@@ -71,6 +71,13 @@ def _values(placed: Iterable[Placed[Network]]) -> tuple[Network, ...]:
 def _forwarding(written: document.Forwarding, files: Files) -> settings.Forwarding:
     key_log = None if written.key_log is None else files.writable(written.key_log, (*written.at, "key_log"))
     return settings.Forwarding(**_fields(written) | {"key_log": key_log})
+
+
+def _spiffe(written: document.Spiffe, files: Files) -> settings.Spiffe:
+    """The socket may be written as SPIFFE_ENDPOINT_SOCKET has it (SPIFFE Workload Endpoint 4)."""
+    if written.socket is None:
+        return settings.Spiffe()
+    return settings.Spiffe(files.named(written.socket.removeprefix("unix:").replace("///", "/", 1)))
 
 
 def _captive_portal(written: document.CaptivePortal | None, report: Report) -> settings.CaptivePortal | None:

@@ -34,15 +34,15 @@ class Pkcs11Uri(Struct, frozen=True):
 
 
 def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
-    """Raises ValueError, in words, for what is no such URI or leaves open which key it means."""
+    """Raises ValueError, in words that have no PIN, for what is no such URI or leaves open which key it means."""
     if not text.startswith(SCHEME):
-        raise ValueError(f"{text} is no pkcs11: URI")
+        raise ValueError("no pkcs11: URI")
     path, _, query = text.removeprefix(SCHEME).partition("?")
     said = _attributes(path.split(";"), _PATH) | _attributes(query.split("&"), _QUERY)
     if said.get("type", "private") != "private":
-        raise ValueError(f"{text} names something else than a private key")
+        raise ValueError("the URI names something else than a private key")
     if "object" not in said and "id" not in said:
-        raise ValueError(f"{text} names no key: object or id is missing")
+        raise ValueError("the URI names no key: object or id is missing")
     return Pkcs11Uri(
         token=unquote(said.get("token", "")),
         object=unquote(said.get("object", "")),

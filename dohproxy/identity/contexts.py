@@ -17,7 +17,7 @@ def show(context: ssl.SSLContext, pair: KeyPair) -> None:
     A context for which this failed is of no use any more: make another.
     """
     if isinstance(pair.key, str):
-        raise BadCertificate(f"a key in an HSM cannot be used with TLS over TCP: {pair.key}")
+        raise BadCertificate("a key in an HSM cannot be used with TLS over TCP")
     try:
         with _in_memory(pair.key + b"\n" + pair.chain) as path:
             context.load_cert_chain(path)

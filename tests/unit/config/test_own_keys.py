@@ -81,3 +81,8 @@ def test_a_key_log_is_warned_of(loaded: Loaded) -> None:
     (warning,) = loaded('[forwarding]\nkey_log = "keys"\n').warnings
     assert warning.key == "forwarding.key_log"
     assert "whoever reads this file" in warning.message
+
+
+@pytest.mark.parametrize("text", ["/run/agent.sock", "unix:/run/agent.sock", "unix:///run/agent.sock"])
+def test_the_socket_of_the_workload_api(loaded: Loaded, text: str) -> None:
+    assert loaded(f'[spiffe]\nsocket = "{text}"\n').spiffe.socket == Path("/run/agent.sock")
