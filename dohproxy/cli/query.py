@@ -118,4 +118,4 @@ async def _ask(settings: Settings, question: Question, who: tuple[str, str], cd:
             outcome = await pipeline.stage.resolve(Query(question, asker, started + settings.forwarding.timeout, cd))
         except ResolveError as error:
             outcome = error
-        return Found(question, address, asker.group, outcome, trio.current_time() - started)
+        return Found(question, address, asker.group, outcome, trio.current_time() - started, identity)

@@ -46,13 +46,14 @@ _PROOFS = (NSEC, NSEC3)
 
 
 class Found(Struct, frozen=True):
-    """A question, on whose behalf it was asked (the client's address and policy group), and what became of it."""
+    """A question, on whose behalf it was asked (the client's address, policy group and identity), and what became of it."""
 
     question: Question
     client: str
     group: str
     outcome: Answer | ResolveError
     seconds: float
+    identity: str = ""
 
     @property
     def rcode(self) -> int:
@@ -93,7 +94,7 @@ def lines_of(found: Found) -> list[str]:
         *_labelled("chain", _chain_lines(outcome.chain)),
         *_labelled("policy", [policy_text(source.verdict)] if source else []),
         *_labelled("source", [source_text(source)] if source else []),
-        *_labelled("client", [f"{found.client} (group {found.group})"]),
+        *_labelled("client", [f"{' '.join(filter(None, (found.client, found.identity)))} (group {found.group})"]),
         *_labelled("time", [f"{found.seconds * 1000:.0f} ms"]),
     ]
 
@@ -199,6 +200,7 @@ def record_of(found: Found) -> dict[str, Any]:
         "name": names.to_text(question.qname),
         "type": type_to_text(question.qtype),
         "client": found.client,
+        **({"identity": found.identity} if found.identity else {}),
         "group": found.group,
         "rcode": rcode_to_text(outcome.rcode),
         "milliseconds": round(found.seconds * 1000, 1),

@@ -136,3 +136,13 @@ def test_problems() -> None:
         "    did you mean udp?",
     ]
     assert problem_lines(Problem("a.toml", 0, "", "cannot be read"), "warning: ") == ["a.toml: warning: cannot be read"]
+
+
+def test_whose_certificate_it_was() -> None:
+    found = Found(QUESTION, "", "pay", ANSWER, 0.0, "spiffe://prod.example/pay")
+    assert "client    spiffe://prod.example/pay (group pay)" in lines_of(found)
+    assert record_of(found)["identity"] == "spiffe://prod.example/pay"
+    assert "client    10.0.0.1 dns:web.example (group pay)" in lines_of(
+        replace(found, client="10.0.0.1", identity="dns:web.example")
+    )
+    assert "identity" not in record_of(replace(found, identity=""))
