@@ -83,3 +83,12 @@ def test_one_as_spire_makes_it() -> None:
 def test_what_is_no_svid(how: dict[str, Any], why: str) -> None:
     with pytest.raises(BadCertificate, match=why):
         identity_from(given_as(**how), WALL)
+
+
+def test_intermediate_authorities_are_shown_too_and_end_it_if_they_end_first() -> None:
+    intermediate = Issuer("prod.example", ISSUER)
+    issued = intermediate.issue(WEB, end=48 * 3600)
+    key = issued.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    identity = identity_from(Svid(WEB, (issued.der, intermediate.der), key, (ISSUER.der,)), WALL)
+    assert identity.pair.chain == issued.pem + intermediate.pem
+    assert identity.end == WALL + 24 * 3600
