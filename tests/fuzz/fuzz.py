@@ -1,7 +1,7 @@
 """Runs one fuzzer for as long as it is let, from and into a folder; or keeps what it found there. See CONTRIBUTING.md.
 
-PYTHONPATH=tests/support python tests/fuzz/fuzz.py message|validator|proofs|upstreams|identities|listeners FOLDER [libFuzzer's options]
-PYTHONPATH=tests/support python tests/fuzz/fuzz.py message|validator|proofs|upstreams|identities|listeners FOLDER keep
+PYTHONPATH=tests/support python tests/fuzz/fuzz.py TARGET FOLDER [libFuzzer's options]
+PYTHONPATH=tests/support python tests/fuzz/fuzz.py TARGET FOLDER keep           with a TARGET of fuzz_targets.py
 """
 
 import sys
