@@ -9,6 +9,7 @@ from typing import Protocol
 
 import trio
 
+from dohproxy.courses import as_task
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.upstream.bell import Bell
@@ -203,6 +204,7 @@ class BothWays:
 
     async def answer(self, until: float) -> Answer | None:
         """The first answer by either way, or None if there is none by then. Raises ResolveError when neither will bring one."""
+        await as_task()
         while self._both_from < inf:
             answer = await self._swift_alone(min(until, self._both_from))
             if answer is not None or (self._exchanges and trio.current_time() >= until):
