@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import Final
 
 import h11
@@ -107,7 +108,7 @@ class Http1Server:
         if stream != self._number:
             return
         headers = [*fields[1:], (b"connection", b"close")] if self.closing else list(fields[1:])
-        self._put(h11.Response(status_code=int(fields[0][1]), headers=headers))
+        self._put(_response(int(fields[0][1]), headers))
         if body:
             self._put(h11.Data(data=body))
         self._put(h11.EndOfMessage())
@@ -124,7 +125,7 @@ class Http1Server:
             return
         response = refusal(status)
         self.closing = True
-        self._put(h11.Response(status_code=status, headers=[*response.fields[1:], (b"connection", b"close")]))
+        self._put(_response(status, [*response.fields[1:], (b"connection", b"close")]))
         if self._head is None or self._head.method != b"HEAD":
             self._put(h11.Data(data=response.body))
         self._put(h11.EndOfMessage())
@@ -136,3 +137,7 @@ class Http1Server:
     def _put(self, event: h11.Event) -> None:
         if octets := self._h11.send(event):
             self._outgoing.append(octets)
+
+
+def _response(status: int, headers: list[tuple[bytes, bytes]]) -> h11.Response:
+    return h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode())

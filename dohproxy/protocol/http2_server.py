@@ -54,7 +54,7 @@ class Request(NamedTuple):
 class _Stream:
     """A request that is coming, is being answered, or whose answer waits for the client's window."""
 
-    __slots__ = ("asked", "body", "ended", "head", "size", "unsent", "window")
+    __slots__ = ("asked", "body", "head", "size", "unsent", "window")
 
     def __init__(self, head: Head, window: int) -> None:
         self.head, self.window = head, window
@@ -62,8 +62,6 @@ class _Stream:
         self.size = 0
         self.asked = False
         """Whether the request has been handed out."""
-        self.ended = False
-        """Whether the client has nothing to add."""
         self.unsent = b""
 
 
@@ -174,7 +172,6 @@ class Http2Server:
         return self._complete(stream, begun, requests)
 
     def _complete(self, stream: int, begun: _Stream, requests: list[Request]) -> None:
-        begun.ended = True
         if begun.head.length is not None and begun.head.length != begun.size:  # RFC 9113 8.1.1
             return self._reset(stream, Error.PROTOCOL_ERROR)
         return self._hand_out(stream, begun, requests)
@@ -318,10 +315,9 @@ class Http2Server:
             self._send(stream, begun)
 
     def _done(self, stream: int) -> None:
-        begun = self._streams.pop(stream)
+        """What a client still sends after its answer is passed over: many take a reset for a failure (RFC 9113 8.1)."""
+        del self._streams[stream]
         self._toil = max(0, self._toil - _RELIEF)
-        if not begun.ended:
-            self._put(RstStreamFrame(stream, error_code=Error.NO_ERROR))
 
     def _reset(self, stream: int, code: Error) -> None:
         self._put(RstStreamFrame(stream, error_code=code))
