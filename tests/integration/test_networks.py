@@ -102,9 +102,9 @@ def proxy(land: Land, config: str, tmp_path: Path) -> Iterator[Proxy]:
         yield running
 
 
-def clients(land: Land, running: Proxy) -> Clients:
+def clients(land: Land, running: Proxy, rate: float = 25.0) -> Clients:
     names = count()
-    return Clients(land.network.near, running.port, lambda: f"n{next(names)}.many.peers.")
+    return Clients(land.network.near, running.port, lambda: f"n{next(names)}.many.peers.", rate)
 
 
 @pytest.fixture(params=["dot", "doh"])
@@ -265,11 +265,13 @@ def test_one_of_two_is_killed_in_mid_load(land: Land, strategy: str, tmp_path: P
     both, before = (land.upstream(land.first, "dot"), land.upstream(land.second, "doh")), land.questions()
     config = land.config(*both, more=f'[forwarding]\nstrategy = "{strategy}"\n')
     try:
-        with proxy(land, config, tmp_path) as running, clients(land, running) as asking:
-            time.sleep(CALM)
-            at = time.monotonic()
-            land.first.stop(signal.SIGKILL)
-            time.sleep(AFTER)
+        with proxy(land, config, tmp_path) as running:
+            land.network.wire.delay = 0.02  # so that there are always some under way
+            with clients(land, running, rate=300) as asking:
+                time.sleep(CALM)
+                at = time.monotonic()
+                land.first.stop(signal.SIGKILL)
+                time.sleep(AFTER)
     finally:
         if land.first.process is not None and land.first.process.poll() is not None:
             land.first.start()
