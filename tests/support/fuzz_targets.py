@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import fuzz_listeners
+import fuzz_quic
 from fuzzed import Bench
 
 from dohproxy.config.stamps import decode_stamp_untrusted
@@ -111,6 +112,11 @@ def listeners() -> Target:
     return fuzz_listeners.run
 
 
+def quic() -> Target:
+    """What listeners by QUIC read besides DNS, around the library."""
+    return fuzz_quic.run
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "message": message,
     "validator": validator,
@@ -118,4 +124,5 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "upstreams": upstreams,
     "identities": identities,
     "listeners": listeners,
+    "quic": quic,
 }
