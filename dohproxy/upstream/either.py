@@ -199,6 +199,7 @@ class BothWays:
         self._exchanges = [swift.begin(query)]
         self._both_from = trio.current_time() + head_start
         self._was_heard = False
+        self._errors: list[ResolveError] = []
         if not head_start:
             self._ask_both()
 
@@ -215,8 +216,9 @@ class BothWays:
     async def _swift_alone(self, until: float) -> Answer | None:
         try:
             return await self._exchanges[0].answer(until)
-        except (NoReachableUpstream, Disconnected):
+        except (NoReachableUpstream, Disconnected) as error:
             self._exchanges.clear()
+            self._errors.append(error)
             return None
 
     def _consider(self) -> None:
@@ -233,10 +235,7 @@ class BothWays:
         self._exchanges.append(self._either.sure.begin(self._query))
 
     async def _any(self, until: float) -> Answer | None:
-        if len(self._exchanges) == 1:
-            return await self._exchanges[0].answer(until)
         answers: list[Answer] = []
-        errors: list[ResolveError] = []
         async with trio.open_nursery() as nursery:
 
             async def wait(exchange: Exchange) -> None:
@@ -244,7 +243,7 @@ class BothWays:
                     answer = await exchange.answer(until)
                 except ResolveError as error:
                     self._exchanges.remove(exchange)
-                    errors.append(error)
+                    self._errors.append(error)
                     return
                 if answer is not None:
                     answers.append(answer)
@@ -253,8 +252,12 @@ class BothWays:
             for exchange in self._exchanges:
                 nursery.start_soon(wait, exchange)
         if not answers and not self._exchanges:
-            raise errors[-1]
+            raise self._error()
         return answers[0] if answers else None
+
+    def _error(self) -> ResolveError:
+        """TCP's, unless QUIC's was a mishap after which the question may be asked once more."""
+        return next((error for error in self._errors if isinstance(error, Disconnected)), self._errors[-1])
 
     @property
     def silent(self) -> bool:
