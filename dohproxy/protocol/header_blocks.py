@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from h2.exceptions import ProtocolError
 from h2.utilities import HeaderValidationFlags, validate_headers
 from hpack import NeverIndexedHeaderTuple
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.hpack import Decoder, Encoder
+from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 from dohproxy.errors import MalformedMessage
@@ -18,6 +20,11 @@ from dohproxy.protocol.doh_request import MOST_HEADERS, Fields, Head, head_untru
 NO_TABLE: Final = b"\x20"
 """At the start of a header block: its writer keeps no table (RFC 7541 6.3)."""
 _REMEMBERED: Final = 256
+_INDICES: Final = re.compile(rb"[\x81-\xfe]*")
+"""References to the table of an octet each."""
+_PATH: Final = frozenset((0x04, 0x14))
+"""A value for `:path`, not to be entered into the table."""
+_VISIBLE: Final = re.compile(rb"/[\x21-\x7e]*")
 _OF_REQUEST: Final = HeaderValidationFlags(is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False)
 
 
@@ -43,6 +50,39 @@ class _Table(HeaderTable):
         super()._shrink()
 
 
+class _Split(NamedTuple):
+    """A block that is nothing but references to the table, and the path: how a client sends one GET request after another."""
+
+    around: tuple[bytes, bytes]
+    """What is ahead of the path, and behind it."""
+    path: bytes
+    coded: bool
+    """Whether it is in Huffman's code."""
+
+
+def _split(block: bytes) -> _Split | None:
+    """The parts of such a block (RFC 7541 5.2, 6.1, 6.2.2, 6.2.3); None if it is another one, or none."""
+    head = _INDICES.match(block)
+    at = head.end() if head is not None else 0
+    if len(block) < at + 3 or block[at] not in _PATH:
+        return None
+    size, start = block[at + 1] & 0x7F, at + 2
+    if size == 0x7F:  # and some more
+        size, start = 0x7F + block[start], start + 1
+        if size >= 0xFF:
+            return None
+    end = start + size
+    behind = block[end:]
+    if end > len(block) or not _INDICES.fullmatch(behind):
+        return None
+    return _Split((block[:at], behind), block[start:end], block[at + 1] > 0x7F)
+
+
+@lru_cache(8192)
+def _decoded(path: bytes) -> bytes:
+    return decode_huffman(path)
+
+
 class RequestDecoder:
     """Reads the header blocks of one connection, and remembers what they meant for as long as they mean it."""
 
@@ -50,6 +90,8 @@ class RequestDecoder:
         self._decoder = Decoder(MOST_HEADERS)
         self._table = self._decoder.header_table = _Table()
         self._known: dict[bytes, Head] = {}
+        self._around: dict[tuple[bytes, bytes], Head] = {}
+        """What blocks with paths of their own mean but for these."""
 
     def head_untrusted(self, block: bytes) -> Head:
         """What this block says of a request.
@@ -58,6 +100,9 @@ class RequestDecoder:
         """
         if (head := self._known.get(block)) is not None:
             return head
+        split = _split(block)
+        if split is not None and (head := self._with_path(split)) is not None:
+            return head
         changes = self._table.changes
         try:
             headers = self._decoder.decode(block, raw=True)
@@ -65,15 +110,28 @@ class RequestDecoder:
             raise Oversized("headers of too many octets") from error
         except HPACKError as error:
             raise Undecodable(f"a header block that is none: {error}") from error
-        if self._table.changes != changes or len(self._known) >= _REMEMBERED:
+        if self._table.changes != changes or len(self._known) + len(self._around) >= _REMEMBERED:
             self._known.clear()
+            self._around.clear()
         try:
             head = head_untrusted((header[0], header[1]) for header in validate_headers(headers, _OF_REQUEST))
         except ProtocolError as error:
             raise MalformedMessage(f"headers of no request: {error}") from error
-        if self._table.changes == changes:
+        if split is not None:
+            self._around[split.around] = head
+        elif self._table.changes == changes:
             self._known[block] = head
         return head
+
+    def _with_path(self, split: _Split) -> Head | None:
+        """What a block means that differs from one before in its path alone."""
+        if (head := self._around.get(split.around)) is None:
+            return None
+        try:
+            path = _decoded(split.path) if split.coded else split.path
+        except HPACKError:
+            return None
+        return Head(head.method, path, *head[2:]) if _VISIBLE.fullmatch(path) else None
 
 
 @lru_cache(4096)

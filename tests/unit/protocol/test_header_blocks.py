@@ -1,0 +1,85 @@
+"""Header blocks that are remembered mean what hpack says that they mean."""
+
+from contextlib import suppress
+
+import pytest
+from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dohproxy.errors import MalformedMessage
+from dohproxy.protocol.doh_request import MOST_HEADERS, Response, head_untrusted
+from dohproxy.protocol.header_blocks import NO_TABLE, RequestDecoder, response_block
+
+PATHS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=300).map(lambda text: b"/" + text.encode())
+METHODS = st.sampled_from([b"GET", b"HEAD", b"POST"])
+OTHERS = st.sampled_from([[], [(b"accept", b"*/*")], [(b"accept", b"application/dns-message"), (b"x-very-rare", b"1" * 50)]])
+
+
+class Both:
+    """Our decoder beside hpack's, which remembers nothing."""
+
+    def __init__(self):
+        self.ours, self.theirs = RequestDecoder(), Decoder(MOST_HEADERS)
+
+    def read(self, block):
+        ours = theirs = None
+        with suppress(MalformedMessage):
+            ours = self.ours.head_untrusted(block)
+        with suppress(HPACKError, MalformedMessage):
+            theirs = head_untrusted(self.theirs.decode(block, raw=True))
+        return ours, theirs
+
+
+def headers(method, path, others, *, indexed):
+    shown = (b":path", path) if indexed else NeverIndexedHeaderTuple(b":path", path)
+    return [(b":method", method), shown, (b":scheme", b"https"), (b":authority", b"proxy.test"), *others]
+
+
+REQUESTS = st.lists(st.tuples(METHODS, PATHS, OTHERS, st.booleans(), st.booleans()), min_size=1, max_size=12)
+
+
+@given(REQUESTS)
+def test_what_clients_send_means_the_same(requests):
+    both, encoder = Both(), Encoder()
+    for method, path, others, indexed, huffman in [*requests, *requests]:
+        ours, theirs = both.read(encoder.encode(headers(method, path, others, indexed=indexed), huffman=huffman))
+        assert ours == theirs and ours.target == path
+
+
+@given(REQUESTS, st.integers(0, 400), st.integers(0, 255))
+def test_what_is_damaged_is_never_taken_for_something_else(requests, at, value):
+    both, encoder = Both(), Encoder()
+    blocks = [
+        encoder.encode(headers(*request[:3], indexed=request[3]), huffman=request[4]) for request in [*requests, *requests]
+    ]
+    last = bytearray(blocks[-1])
+    last[at % len(last)] = value
+    for block in blocks[:-1]:
+        both.read(block)
+    ours, theirs = both.read(bytes(last))
+    assert ours is None or ours == theirs
+
+
+def test_paths_that_differ_are_read_without_the_rest():
+    decoder, encoder = RequestDecoder(), Encoder()
+    blocks = [encoder.encode(headers(b"GET", b"/%d" % n, [], indexed=False)) for n in range(1000)]
+    assert [decoder.head_untrusted(block).target for block in blocks] == [b"/%d" % n for n in range(1000)]
+    assert len(decoder._around) <= 2 and len(decoder._known) <= 2
+
+
+@pytest.mark.parametrize("path", [b"", b"x", b"/a b", b"/\0", b"/\x7f", b"/\xff"])
+def test_a_path_that_is_none_goes_the_long_way(path):
+    both, encoder = Both(), Encoder()
+    for shown in (b"/1", b"/2", b"/3"):
+        both.read(encoder.encode(headers(b"GET", shown, [], indexed=False)))
+    ours, theirs = both.read(encoder.encode(headers(b"GET", path, [], indexed=False)))
+    assert ours is None or ours == theirs
+
+
+def test_responses_need_no_table():
+    fields = Response(200, b"x" * 70, b"application/dns-message", 300).fields
+    decoder = Decoder()
+    assert tuple(decoder.decode(NO_TABLE + response_block(fields), raw=True)) == fields
+    assert decoder.decode(response_block(fields), raw=True) == list(fields)
+    assert len(decoder.header_table.dynamic_entries) == 0
