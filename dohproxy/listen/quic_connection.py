@@ -185,6 +185,8 @@ class QuicConnection:
         assert handshake is not None and handshake.done, "a client that was not judged"
         self.queries.peer = _peer(self._path, handshake.identity)
         self._table.handshakes -= 1
+        self.counters.tls_handshakes += 1
+        self.counters.tls_resumed += self.quic.tls.session_resumed
         self._session = self._speak(self)
         self.quic.held = lambda: self._session.held if self._session is not None else 0
         now = trio.current_time()
@@ -293,6 +295,7 @@ class QuicConnection:
         self._end_at = math.inf
         if self._session is None:
             self._table.handshakes -= 1
+            self.counters.tls_failed += 1
         self._session = None
         self.queries.cancel()
         self._table.leave(self)

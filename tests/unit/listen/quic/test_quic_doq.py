@@ -203,3 +203,5 @@ async def test_a_ticket_counts_once(serve, call):
     await first.until(lambda: first.tickets)
     resumed = [(await call(listener, session_ticket=first.tickets[0])).ready.session_resumed for _ in range(2)]
     assert resumed == [True, False]
+    await settled(lambda: listener.counters.tls_handshakes == 3)
+    assert (listener.counters.tls_resumed, listener.counters.tls_failed) == (1, 0)

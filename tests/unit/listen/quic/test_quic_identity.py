@@ -86,6 +86,7 @@ async def test_clients_that_do_not_verify_are_refused(guarded, caller, front, au
     one = await ask_at_once(caller, listener, credentials=make(authority))
     assert (one.reply, one.closed.error_code) == (None, error)
     assert (front.asked, listener.counters.doq_queries, listener.counters.quic_open, listener.table.handshakes) == ([], 0, 0, 0)
+    assert (listener.counters.tls_handshakes, listener.counters.tls_failed) == (0, 1)
     assert not listener.reception.tickets
 
 
