@@ -116,6 +116,11 @@ class QuicConnection:
         self._look_at = math.inf
         table.enter(self)
 
+    @property
+    def half_open(self) -> bool:
+        """Whether it is a handshake still, of a client that has shown its address to be true."""
+        return self._session is None and self.quic.retried
+
     # Packets
 
     def listen(self) -> None:

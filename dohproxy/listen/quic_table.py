@@ -10,6 +10,8 @@ from dohproxy.telemetry.counters import Counters
 
 HANDSHAKES = 128
 """Under way at most, over all listeners; each is worth a few milliseconds of the processor."""
+HANDSHAKES_PER_CLIENT = 16
+"""Of them at most from one address that was shown to be true; of others there are never more than RETRY_FROM in all."""
 RETRY_FROM = 32
 """As many under way, and clients must first show that their address is their own (RFC 9000 8.1.2)."""
 
@@ -21,6 +23,11 @@ class Open(Protocol):
     """The client's address when it came."""
     idle_since: float
     """When the last answer was given; math.inf while it must not be cut off."""
+
+    @property
+    def half_open(self) -> bool:
+        """Whether it is a handshake still, of a client that has shown its address to be true."""
+        ...
 
     def end(self) -> None:
         """Close it in order, now."""
@@ -47,9 +54,10 @@ class QuicTable:
 
     def has_room(self, host: str) -> bool:
         """Whether one more connection of the client at this address can be taken."""
-        if self.handshakes >= HANDSHAKES:
+        own = self._open.get(host, set())
+        if self.handshakes >= HANDSHAKES or sum(one.half_open for one in own) >= HANDSHAKES_PER_CLIENT:
             return False
-        return self._make_room(self._open.get(host, set()), self._limit_per_client) and self._make_room_in_all()
+        return self._make_room(own, self._limit_per_client) and self._make_room_in_all()
 
     def _make_room_in_all(self) -> bool:
         if self._counters.quic_open < self._limit:

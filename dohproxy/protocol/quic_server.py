@@ -72,6 +72,8 @@ class ServerConnection(QuicConnection):
         reset_key: bytes,
     ) -> None:
         self.closing = False
+        self.retried = retried is not None
+        """Whether the client was asked to show its address to be true."""
         self.handshake: Handshake | None = None
         self.held: Callable[[], int] = int
         """How many octets of unfinished requests our side keeps."""

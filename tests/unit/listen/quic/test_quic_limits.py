@@ -13,7 +13,7 @@ from quic_callers import QuicCaller, own, quic_configuration, settled
 from dohproxy.listen import quic as listener_module
 from dohproxy.listen.credentials import Credentials
 from dohproxy.listen.quic_connection import HANDSHAKE, MAX_OWED, MAX_WITHDRAWN, PATIENCE
-from dohproxy.listen.quic_table import HANDSHAKES, RETRY_FROM
+from dohproxy.listen.quic_table import HANDSHAKES, HANDSHAKES_PER_CLIENT, RETRY_FROM
 from dohproxy.protocol.doq import DoqError
 from dohproxy.protocol.quic_packets import MAX_RESET, MIN_RESET, reset_token
 from dohproxy.protocol.quic_server import MAX_CRYPTO, WINDOW
@@ -137,6 +137,22 @@ async def test_validated_addresses_begin_no_more_handshakes_than_are_allowed(ser
     late = caller(listener)
     assert not await late.connect()
     assert late.closed.error_code == QuicErrorCode.CONNECTION_REFUSED
+
+
+async def test_one_client_does_not_take_all_handshakes(serve, caller, call, monkeypatch):
+    monkeypatch.setattr("dohproxy.listen.quic_table.RETRY_FROM", 0)
+    listener = serve()
+    for _ in range(HANDSHAKES_PER_CLIENT + 4):
+        half = caller(listener)
+        half.quic.connect(half.address, trio.current_time())
+        half.flush()
+        await trio.lowlevel.wait_readable(half.sock)
+        half.take()  # the Retry
+        half.flush()
+        await turn()
+    assert listener.table.handshakes == HANDSHAKES_PER_CLIENT
+    assert listener.counters.quic_refused == 4
+    assert await (await call(listener, bind="127.0.0.2")).ask(QUERY)
 
 
 async def test_handshakes_have_their_time(serve, plain, authority, autojump_clock):
