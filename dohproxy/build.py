@@ -236,7 +236,8 @@ class Core:
     def _stages(self) -> Stage:
         cache, meaning = self.meaning.cache, self.meaning
         answers = replace(cache, size=int(cache.size * (1 - REPLY_SHARE - PROOF_SHARE)))
-        proofs = ProofStore(int(cache.size * PROOF_SHARE), self._let_speak) if meaning.validates else None
+        kept = min(cache.max_ttl, cache.max_negative_ttl)
+        proofs = ProofStore(int(cache.size * PROOF_SHARE), self._let_speak, kept) if meaning.validates else None
         proven = (lambda question: proofs.synthesize(question, self._now())) if proofs is not None else (lambda _: None)
         self._routed = Routed(self._groups, self._now)
         stage: Stage = Chased(self._routed, Redirections(self._now), proven)
