@@ -5,14 +5,18 @@ from __future__ import annotations
 import hmac
 import os
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 import trio
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
-from dns_peers import reply_to
+from dns_peers import Messages, Peer, reply_to
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded
@@ -65,11 +69,16 @@ class OdohTarget:
         return plain[2 : 2 + size], seal
 
 
+async def _same_for_all(query: bytes) -> bytes:
+    return reply_to(query)
+
+
 class TargetServer:
     """HTTP/2 as a target speaks it: keys at the well-known place, and oblivious messages at /dns-query."""
 
-    def __init__(self) -> None:
+    def __init__(self, reply: Callable[[bytes], Awaitable[bytes]] = _same_for_all) -> None:
         self.target = OdohTarget()
+        self._reply = reply
         self.key_requests = 0
         self.queries: list[bytes] = []
 
@@ -86,7 +95,7 @@ class TargetServer:
             await http.respond(stream_id, b"", status=b"401", media=b"text/plain")
             return
         self.queries.append(query)
-        await http.respond(stream_id, seal(reply_to(query)), media=MEDIA)
+        await http.respond(stream_id, seal(await self._reply(query)), media=MEDIA)
 
 
 class Relay:
@@ -135,3 +144,43 @@ async def _one_request(
                 received += event.data
             elif isinstance(event, StreamEnded):
                 return status, media, received
+
+
+async def _ask(query: bytes, port: int) -> bytes:
+    """What the server at this port of 127.0.0.1 says by TCP."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(vector(query))
+        return await Messages(stream).next()
+
+
+class OdohServers:
+    """A target that asks another server, and a relay before it, in a thread of their own until the block ends."""
+
+    def __init__(self, certificate: tuple[Path, Path], ca_file: Path, ask_port: int) -> None:
+        self._certificate, self._ca_file, self._ask_port = certificate, ca_file, ask_port
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._serve,))
+        self.target_port = self.relay_port = 0
+
+    async def _serve(self) -> None:
+        serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        serving.load_cert_chain(*self._certificate)
+        trusting = ssl.create_default_context(cafile=self._ca_file)
+        for context in (serving, trusting):
+            context.set_alpn_protocols(["h2"])
+        target = TargetServer(partial(_ask, port=self._ask_port))
+        async with trio.open_nursery() as nursery:
+            self._stop = partial(trio.lowlevel.current_trio_token().run_sync_soon, nursery.cancel_scope.cancel)
+            self.target_port = (await Peer(Http2(target.answer)).start(nursery, serving)).port
+            relay = Relay(trusting, {f"unbound.peers:{self.target_port}": self.target_port})
+            self.relay_port = (await Peer(Http2(relay.answer)).start(nursery, serving)).port
+            self._ready.set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._thread.join()

@@ -9,6 +9,8 @@ from msgspec import Struct
 from programs import execute, need
 
 LARGE = " ".join(f'"{number:03} {"lorem ipsum dolor sit amet " * 7}"' for number in range(20))
+HUGE = "huge TXT " + " ".join(f'"{number:03}{"x" * 197}"' for number in range(100)) + "\n"
+"""More than 16 KiB: more than a TLS record, a frame of HTTP/2 or a first flight of QUIC takes."""
 USUAL = f"""\
 @ A 192.0.2.1
 www A 192.0.2.2
@@ -58,7 +60,7 @@ ZONES = (
     Zone("peers.", "RSASHA256", ("-3", "-", "-H", "0", "-A"), records="here A 192.0.2.9\n"),
     Zone("rsa.peers.", "RSASHA256"),
     Zone("rsa512.peers.", "RSASHA512", ("-3", "-", "-H", "0")),
-    Zone("p256.peers.", "ECDSAP256SHA256", ("-3", "-", "-H", "0"), records=USUAL + "www.new A 192.0.2.5\n"),
+    Zone("p256.peers.", "ECDSAP256SHA256", ("-3", "-", "-H", "0"), records=USUAL + HUGE + "www.new A 192.0.2.5\n"),
     Zone("p384.peers.", "ECDSAP384SHA384", ("-3", "beef", "-H", "20")),
     Zone("ed25519.peers.", "ED25519"),
     Zone("optout.peers.", "ECDSAP256SHA256", ("-3", "-", "-H", "0", "-A")),

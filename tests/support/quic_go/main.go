@@ -1,6 +1,7 @@
 // A server of DNS over QUIC (RFC 9250) and of DNS over HTTP/3 (RFC 8484) on quic-go, for tests.
 //
-// It answers every question of type A with 192.0.2.1, and all others with no data. Once it listens it writes its two ports.
+// It answers every question of type A with 192.0.2.1, and all others with no data; or what another server says, asked by TCP.
+// Once it listens it writes its two ports.
 package main
 
 import (
@@ -27,7 +28,31 @@ const (
 	maxMessage    = 65535
 )
 
+// Whom to ask by TCP; nobody where it is empty.
+var forward = flag.String("forward", "", "the server to ask by TCP")
+
+func ask(query []byte) ([]byte, error) {
+	connection, err := net.Dial("tcp", *forward)
+	if err != nil {
+		return nil, err
+	}
+	defer connection.Close()
+	length := []byte{byte(len(query) >> 8), byte(len(query))}
+	if _, err = connection.Write(append(length, query...)); err != nil {
+		return nil, err
+	}
+	if _, err = io.ReadFull(connection, length); err != nil {
+		return nil, err
+	}
+	reply := make([]byte, binary.BigEndian.Uint16(length))
+	_, err = io.ReadFull(connection, reply)
+	return reply, err
+}
+
 func answer(query []byte) ([]byte, error) {
+	if *forward != "" {
+		return ask(query)
+	}
 	if len(query) < 12 || binary.BigEndian.Uint16(query[4:]) != 1 {
 		return nil, errors.New("not one question")
 	}
