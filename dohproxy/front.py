@@ -35,8 +35,8 @@ from dohproxy.model import (
 )
 from dohproxy.wire import constants as c
 from dohproxy.wire.peek import key_of, question_at_hand
-from dohproxy.wire.quick import compile_reply, parse_request_untrusted
-from dohproxy.wire.reply import Reply, error_reply_for, render, shape
+from dohproxy.wire.quick import compile_reply, parse_request_untrusted, render
+from dohproxy.wire.reply import Reply, error_reply_for, shape
 from dohproxy.wire.request import BadRequest, NotARequest, Request, error_reply
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from dohproxy.cache.bounded import SLOT, Bounded, bytes_size
+from dohproxy.cache.bounded import BYTES, SLOT, Bounded
 from dohproxy.cache.lifetime import kept
 from dohproxy.config.settings import Cache
 from dohproxy.model import Answer, Ede, Link, Name, Question, RRset, Security, Source, Transport
@@ -23,6 +23,7 @@ DUE: Final = 0.1
 _SUFFIX: Final = struct.Struct("!HH?")
 _ENTRY: Final = 32
 _TUPLE: Final = 56
+_SLOT: Final = SLOT + _ENTRY + 2 * BYTES
 
 
 def key_of(question: Question, cd: bool) -> Key:
@@ -138,7 +139,7 @@ class AnswerStore:
 
 def _octets_of(key: Key, entry: _Entry) -> int:
     chain = _TUPLE + 8 * len(entry.chain) if entry.chain else 0
-    return SLOT + _ENTRY + bytes_size(key) + bytes_size(entry.packed) + chain
+    return _SLOT + len(key) + len(entry.packed) + chain
 
 
 def packed(answer: Answer) -> bytes:

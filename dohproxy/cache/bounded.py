@@ -13,6 +13,8 @@ SLOT: Final = 96
 
 
 _HEAD: Final = b"".__sizeof__()
+BYTES: Final = _HEAD + 7
+"""Octets of memory that a bytes object takes beside its own, on the average."""
 
 
 def bytes_size(value: bytes) -> int:
@@ -50,14 +52,14 @@ class Bounded(Generic[K, V]):
         """Keep the value in place of any that the key had; not if it alone is over the limit."""
         if key in self._young or key in self._old:
             self.discard(key)
-        octets = self._octets_of(key, value)
-        if octets > self.limit:
+        octets, limit = self._octets_of(key, value), self.limit
+        if octets > limit:
             return
         self._young[key] = value
         self.octets += octets
-        while self.octets > self.limit:
+        while self.octets > limit:
             self._make_room()
-        if not self._old and self.octets * 2 > self.limit:
+        if not self._old and self.octets * 2 > limit:
             self._change_generations()
 
     def discard(self, key: K) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final, Protocol, TypeVar
 
-from dohproxy.cache.bounded import SLOT, Bounded, bytes_size
+from dohproxy.cache.bounded import BYTES, SLOT, Bounded
 
 _VALUE: Final = 64
 """What holds the reply; its fields but the octets are taken to be shared."""
+
+
+_ENTRY: Final = SLOT + _VALUE + 2 * BYTES
 
 
 class Finished(Protocol):
@@ -30,4 +33,4 @@ class ReplyStore(Bounded[bytes, V]):
 
 
 def _octets_of(key: bytes, value: Finished) -> int:
-    return SLOT + _VALUE + bytes_size(key) + bytes_size(value.packed)
+    return _ENTRY + len(key) + len(value.packed)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dohproxy.errors import MalformedMessage
 from dohproxy.model import Question
 from dohproxy.protocol.session import Received, answers, question_octets
-from dohproxy.wire.framing import Unframer, frame
-from dohproxy.wire.query import build_query
+from dohproxy.wire.framing import Unframer
+from dohproxy.wire.quick import framed_query
 
 
 class DnsStream:
@@ -49,7 +49,7 @@ class DnsStream:
         while id in self._asked or id in self._forgotten:
             id = self._random_id()
         self._asked[id] = question_octets(question)
-        self._outgoing.append(frame(build_query(question, id, cd=self._cd or cd, pad_to=self._pad_to)))
+        self._outgoing.append(framed_query(question, id, cd=self._cd or cd, pad_to=self._pad_to))
         return id
 
     def forget(self, key: int) -> None:

@@ -73,6 +73,8 @@ class Local:
         self._data = LocalData(local)
         self._special = SPECIAL_ZONES if local.special_use_names else {}
         self._zones = frozenset(zones)
+        self._tails = tuple({names.last_labels(zone, 1) for zone in self._special})
+        """What the special names end with: few others do, and they are known by it at once."""
 
     async def resolve(self, query: Query) -> Answer:
         """The local answer, or that of the stage below; what a local alias leads to is asked for in its turn."""
@@ -131,6 +133,8 @@ class Local:
 
     def _special_zone(self, qname: Name) -> Name | None:
         """The special zone that the name is in, unless a zone of the operator's is nearer to the name."""
+        if not qname.endswith(self._tails):
+            return None
         for ancestor in names.suffixes(qname):
             if ancestor in self._zones:
                 return None

@@ -42,7 +42,7 @@ class Policed:
     async def resolve(self, query: Query) -> Answer:
         """The answer that this client may have; raises ValidationFailed where its mode refuses the verdict."""
         group = self._engine.group(query.client)
-        asked = self._engine.judge_question(query.question, group)
+        asked = group.judge_question(query.question)
         if asked is not None and blocks(asked):
             return answer_for(asked, query.question, self._now())
         mode = self.mode_of(query.question, group)
@@ -51,7 +51,7 @@ class Policed:
             return answer
         answer = enforced(mode, answer if asked is None else replace(answer, verdict=asked), query.cd)
         exempt = self._in_zone(query.question.qname)
-        found = self._engine.judge_answer(query.question, answer, group, asked, exempt=exempt)
+        found = group.judge_answer(query.question, answer, asked, exempt)
         if found is not None and blocks(found):
             return replace(answer_for(found, query.question, self._now()), evidence=answer.evidence)
         return answer if found is None else replace(answer, verdict=found)
@@ -85,5 +85,5 @@ def _as_mode_wants(query: Query, mode: Mode) -> Query:
 
     Where nothing is validated for anybody, the client's CD is for the upstream.
     """
-    cd = mode is Mode.OFF or (query.cd and mode is not Mode.REQUIRE_SECURE)
+    cd = mode is _OFF or (query.cd and mode is not _REQUIRE_SECURE)
     return query if cd == query.cd else replace(query, cd=cd)

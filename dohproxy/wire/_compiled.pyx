@@ -8,7 +8,7 @@ within the message, every write within the buffer.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from dohproxy.model import Answer, Question, RRset, Security
 from dohproxy.wire.message import Edns, Message
@@ -30,6 +30,7 @@ cdef enum:
     RRSIG = 46
     ANY = 255
     FOREVER = 0x7FFFFFFF
+    PAYLOAD = 1232
     ODD = -2  # of layouts: none that is read here
     ALL = -1  # of layouts: any number of octets
 
@@ -528,6 +529,54 @@ def ordinary_reply(answer, request, int payload_size):
     if writer.ttl == FOREVER:
         return Reply(wire, (), born, born, opt_at)
     return Reply(wire, tuple(writer.ttl_offsets), born, born + writer.ttl, opt_at)
+
+
+def rendered(reply, int id, bytes qname not None, double now, Py_ssize_t limit):
+    """As render, for replies that are new and fit."""
+    cdef bytes wire = reply.wire, out
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(wire), name = PyBytes_GET_SIZE(qname)
+    cdef uint8_t *octets
+    if now - <double>reply.born >= 1 or size > limit or HEADER + name > size:
+        return None
+    out = PyBytes_FromStringAndSize(PyBytes_AS_STRING(wire), size)
+    octets = <uint8_t *>PyBytes_AS_STRING(out)
+    octets[0], octets[1] = id >> 8 & 255, id & 255
+    memcpy(octets + HEADER, PyBytes_AS_STRING(qname), name)
+    return out
+
+
+def built_query(question, int id, bint cd, int pad_to):
+    """As build_query with DO and RD, behind its length."""
+    cdef bytes qname = question.qname, out
+    cdef Py_ssize_t name = PyBytes_GET_SIZE(qname), size = HEADER + name + 4 + 11, padding = 0
+    cdef uint8_t *at
+    if pad_to:
+        padding = pad_to - 1 - (size + 4 - 1) % pad_to
+        size += 4 + padding
+    if size > 0xFFFF:
+        return None
+    out = PyBytes_FromStringAndSize(NULL, 2 + size)
+    at = <uint8_t *>PyBytes_AS_STRING(out)
+    memset(at, 0, 2 + size)
+    at[0], at[1] = size >> 8, size & 255
+    at[2], at[3], at[4], at[5], at[7], at[13] = id >> 8 & 255, id & 255, 1, 0x10 if cd else 0, 1, 1
+    at += 2 + HEADER
+    memcpy(at, PyBytes_AS_STRING(qname), name)
+    at += name
+    put_number(at, question.qtype)
+    put_number(at + 2, question.qclass)
+    put_number(at + 5, OPT)
+    put_number(at + 7, PAYLOAD)
+    at[11] = 0x80
+    if pad_to:
+        put_number(at + 13, 4 + padding)
+        put_number(at + 15, 12)
+        put_number(at + 17, padding)
+    return out
+
+
+cdef inline void put_number(uint8_t *at, int value) noexcept:
+    at[0], at[1] = value >> 8 & 255, value & 255
 
 
 cdef inline bint wants_ad(int flags, bint do) noexcept:

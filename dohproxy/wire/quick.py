@@ -8,9 +8,13 @@ from __future__ import annotations
 from os import environ
 from types import ModuleType
 
-from dohproxy.model import Answer, Transport
+from dohproxy.model import Answer, Name, Question, Transport
 from dohproxy.wire import constants as c
-from dohproxy.wire import message, reply, request
+from dohproxy.wire import message as messages
+from dohproxy.wire import reply as replies
+from dohproxy.wire import request as requests
+from dohproxy.wire.framing import frame
+from dohproxy.wire.query import build_query
 
 
 def _chosen(wish: str) -> ModuleType | None:
@@ -28,9 +32,13 @@ def _chosen(wish: str) -> ModuleType | None:
 _compiled = _chosen(environ.get("DOHPROXY_CORE", ""))
 
 if _compiled is None:
-    parse_request_untrusted = request.parse_request_untrusted
-    parse_message_untrusted = message.parse_message_untrusted
-    compile_reply = reply.compile_reply
+    parse_request_untrusted = requests.parse_request_untrusted
+    parse_message_untrusted = messages.parse_message_untrusted
+    compile_reply, render = replies.compile_reply, replies.render
+
+    def framed_query(question: Question, id: int, *, cd: bool, pad_to: int) -> bytes:
+        """A query of `build_query`, behind its length."""
+        return frame(build_query(question, id, cd=cd, pad_to=pad_to))
 
     def ordinary_answer_untrusted(wire: bytes, upstream: str, transport: Transport, born: float) -> Answer | None:  # noqa: ARG001
         """None: nothing is ordinary enough."""
@@ -38,16 +46,25 @@ if _compiled is None:
 
 else:
     ordinary_answer_untrusted = _compiled.ordinary_answer
+    _rendered, _query = _compiled.rendered, _compiled.built_query
     _request, _message, _reply = _compiled.ordinary_request, _compiled.ordinary_message, _compiled.ordinary_reply
 
-    def parse_request_untrusted(wire: bytes) -> request.Request:
+    def parse_request_untrusted(wire: bytes) -> requests.Request:
         """See request.py."""
-        return _request(wire) or request.parse_request_untrusted(wire)
+        return _request(wire) or requests.parse_request_untrusted(wire)
 
-    def parse_message_untrusted(wire: bytes) -> message.Message:
+    def parse_message_untrusted(wire: bytes) -> messages.Message:
         """See message.py."""
-        return _message(wire) or message.parse_message_untrusted(wire)
+        return _message(wire) or messages.parse_message_untrusted(wire)
 
-    def compile_reply(answer: Answer, request: request.Request, *, payload_size: int = c.PAYLOAD_SIZE) -> reply.Reply:
+    def compile_reply(answer: Answer, request: requests.Request, *, payload_size: int = c.PAYLOAD_SIZE) -> replies.Reply:
         """See reply.py."""
-        return _reply(answer, request, payload_size) or reply.compile_reply(answer, request, payload_size=payload_size)
+        return _reply(answer, request, payload_size) or replies.compile_reply(answer, request, payload_size=payload_size)
+
+    def render(reply: replies.Reply, id: int, qname: Name, now: float, limit: int) -> bytes:
+        """See reply.py."""
+        return _rendered(reply, id, qname, now, limit) or replies.render(reply, id, qname, now, limit)
+
+    def framed_query(question: Question, id: int, *, cd: bool, pad_to: int) -> bytes:
+        """A query of `build_query`, behind its length."""
+        return _query(question, id, cd, pad_to) or frame(build_query(question, id, cd=cd, pad_to=pad_to))

@@ -9,6 +9,7 @@ from dohproxy.model import Answer, Question, RRset, Security, Transport
 from dohproxy.upstream import answers
 from dohproxy.wire import constants as c
 from dohproxy.wire import message, reply, request
+from dohproxy.wire.framing import frame
 from dohproxy.wire.names import from_text
 from dohproxy.wire.query import build_query
 
@@ -93,10 +94,12 @@ def in_python(wire):
 
 
 def compare(seed, rounds):
-    chance, seen = random.Random(seed), [0, 0, 0, 0]
+    chance, seen = random.Random(seed), [0, 0, 0, 0, 0]
     for _ in range(rounds):
         question, wire = query(chance)
         asked = request.parse_request_untrusted(wire)
+        cd, pad_to = chance.random() < 0.5, chance.choice((0, 1, 128, 468))
+        assert compiled.built_query(question, 77, cd, pad_to) == frame(build_query(question, 77, cd=cd, pad_to=pad_to))
         wire = mutated(wire, chance)
         if (quick := compiled.ordinary_request(wire)) is not None:
             seen[0] += 1
@@ -106,6 +109,10 @@ def compare(seed, rounds):
         if (quick := compiled.ordinary_reply(given, asked, 1232)) is not None:
             seen[1] += 1
             assert quick == written, (given, asked)
+        now, limit = 7 + chance.choice((0, 0.5, 1, 400)), chance.choice((0, 200, 4096))
+        if (quick := compiled.rendered(written, 7, asked.qname.upper(), now, limit)) is not None:
+            seen[4] += 1
+            assert quick == reply.render(written, 7, asked.qname.upper(), now, limit)
         wire = mutated(written.wire, chance)
         if (quick := compiled.ordinary_message(wire)) is not None:
             seen[2] += 1
@@ -119,8 +126,9 @@ def compare(seed, rounds):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_compiled_ones_agree_with_python(seed):
     rounds = 2500
-    requests, replies, messages, plain = compare(seed, rounds)
+    requests, replies, messages, plain, rendered = compare(seed, rounds)
     assert requests > rounds / 4
     assert replies > rounds / 2
     assert messages > rounds / 5
     assert plain > rounds / 20
+    assert rendered > rounds / 10
