@@ -14,8 +14,9 @@ from dohproxy.config import settings
 from dohproxy.errors import DohproxyError
 from dohproxy.lab.certificates import Authority, Validity
 from dohproxy.listen.credentials import credentials
-from dohproxy.listen.encrypted import Encrypted, speak_dns
-from dohproxy.listen.tcp import OPENING
+from dohproxy.listen.encrypted import Encrypted, Under, speak_dns
+from dohproxy.listen.tcp import OPENING, ConnectionTable, TcpListener
+from dohproxy.listen.tcp import speak_dns as speak_plainly
 from dohproxy.listen.tls import TICKET_LIFE, TlsServer
 from dohproxy.listen.tls_stream import HandshakeFailed, TlsStream
 from dohproxy.model import Attested, Transport
@@ -406,3 +407,69 @@ async def test_a_client_that_does_not_read_is_given_up(make, authority, intake, 
     await visit.ended.wait()
     assert intake.counters.tcp_broken == 1 and len(front.asked) <= 200
     visit.client.close()
+
+
+# Listeners
+
+
+@pytest.fixture
+def serve(make, make_intake, listening, nursery):
+    """Start one listener in clear and one under TLS, which share their limits; gives the intake and where to connect."""
+
+    def start(**limits):
+        intake = make_intake(**limits)
+        table = ConnectionTable(intake.limits, intake.counters)
+        places = []
+        for speak in (speak_plainly, Under(make())):
+            sock = listening("tcp")
+            places.append(sock.getsockname())
+            listener = TcpListener(sock, intake, table, speak)
+            nursery.start_soon(listener.run)
+        return intake, *places
+
+    return start
+
+
+async def ask(place, authority, text=b"one"):
+    """A client that has its answer and stays."""
+    peer = TlsPeer(socket.create_connection(place), client_context(authority))
+    await peer.shake_hands()
+    await peer.send(b"\0\x0c" + text.ljust(12))
+    assert (await peer.exactly(14))[2:].rstrip() == text.upper()
+    return peer
+
+
+async def until(true):
+    with trio.fail_after(10):
+        while not true():
+            await trio.lowlevel.checkpoint()
+
+
+async def test_whoever_only_knocks_makes_room_for_others(serve, authority):
+    intake, _, place = serve(tcp_connections=3)
+    knocking = [socket.create_connection(place) for _ in range(3)]
+    await until(lambda: intake.counters.tcp_open == 3)
+    clients = [await ask(place, authority) for _ in range(3)]
+    assert intake.counters.tcp_displaced == 3 and intake.counters.tcp_open == 3
+    for open_ in (*knocking, *clients):
+        open_.close()
+    await until(lambda: not intake.counters.tcp_open)
+    assert intake.counters.tls_handshakes == 3
+
+
+async def test_limits_are_those_of_all_listeners_together(serve, authority):
+    intake, clear, place = serve(tcp_connections_per_client=2)
+    plain = socket.create_connection(clear)
+    await until(lambda: intake.counters.tcp_open == 1)
+    clients = [await ask(place, authority) for _ in range(5)]
+    assert intake.counters.tcp_open == 2 and intake.counters.tcp_displaced == 4
+    for open_ in (plain, *clients):
+        open_.close()
+    await until(lambda: not intake.counters.tcp_open)
+
+
+async def test_what_is_no_handshake_is_counted_and_closed(serve):
+    intake, _, place = serve()
+    with socket.create_connection(place) as sock:
+        sock.sendall(b"\0\x0c" + bytes(12))
+        await until(lambda: intake.counters.tls_failed == 1 and not intake.counters.tcp_open)
