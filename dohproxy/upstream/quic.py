@@ -13,7 +13,7 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import AlertDescription
 
 from dohproxy.identity.own import BadCertificate
-from dohproxy.upstream.connect import first
+from dohproxy.upstream.connect import first, way_to
 from dohproxy.upstream.quic_client import QuicClient
 from dohproxy.upstream.tls import Unwelcome
 
@@ -98,6 +98,11 @@ class Path:
         self.socket.close()
         self.socket = moved
         self.quic.migrate()
+
+    def strayed(self) -> bool:
+        """Whether packets to the server would leave from another address than they did, if they can at all."""
+        now = way_to(self._peer[0])
+        return bool(now) and now != self.socket.getsockname()[0]
 
     def close(self, code: int = QuicErrorCode.NO_ERROR) -> None:
         """Says goodbye, if that was not said yet."""

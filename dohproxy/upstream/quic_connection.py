@@ -142,18 +142,24 @@ class QuicConnection(Connection):
         self.expect(path.timer)
 
     def _move(self, path: Path) -> None:
-        """Tries another socket, but not all the time: what cannot be sent now is sent again later."""
+        """Tries another socket, but not all the time: what cannot be sent now is sent again later.
+
+        A server that forbids it is left once the way to it leads from another address (RFC 9000 9); while there is none at
+        all, the clock will tell.
+        """
         now = trio.current_time()
-        if not path.quic.may_migrate:
-            self._end(Disconnected("the network is another one"))
-        elif now >= self._moved + _PATIENCE / 2:
-            self._moved = now
-            try:
+        if now < self._moved + _PATIENCE / 2:
+            return
+        try:
+            if path.quic.may_migrate:
+                self._moved = now
                 path.move()
                 path.send()
-            except OSError:
-                return  # there is no network at all: the clock will tell
-            self.expect(path.timer)
+            elif path.strayed():
+                self._end(Disconnected("the network is another one"))
+        except OSError:
+            return
+        self.expect(path.timer)
 
     def follow(self) -> None:
         """The network is another one: goes on from there where the server can follow (RFC 9000 9)."""
