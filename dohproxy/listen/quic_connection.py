@@ -196,7 +196,7 @@ class QuicConnection:
         self.quic.held = lambda: self._session.held if self._session is not None else 0
         now = trio.current_time()
         self.idle_since, self._end_at, self._look_at = now, math.inf, now + PATIENCE
-        self.quic.be_patient()
+        self.quic.settle()
 
     def _move(self, path: Path) -> None:
         """The client is somewhere else now, as it has proven (RFC 9000 9.3)."""

@@ -127,8 +127,9 @@ class ServerConnection(QuicConnection):
             if space.ack_at is not None:
                 space.ack_at = min(space.ack_at, now)
 
-    def be_patient(self) -> None:
-        """Acknowledge late from now on, as answers soon take acknowledgements along (RFC 9000 13.2.1)."""
+    def settle(self) -> None:
+        """The handshake is over: drop what was for it, and let answers take acknowledgements along (RFC 9000 13.2.1)."""
+        self._crypto_buffers.clear()
         self._ack_delay = ACK_DELAY
 
     def _kept(self) -> int:

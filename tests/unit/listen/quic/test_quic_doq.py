@@ -28,6 +28,14 @@ async def test_a_query_on_each_stream(serve, call, front, address):
     assert (listener.counters.doq_queries, listener.counters.misses, listener.counters.quic_open) == (2, 2, 1)
 
 
+async def test_answers_leave_from_the_address_that_was_asked(serve, call):
+    listener = serve("0.0.0.0")
+    listener.address = ("127.0.0.3", listener.address[1])
+    one = await call(listener)
+    assert await one.ask(message())
+    assert {source for _, source in one.received} == {listener.address}
+
+
 async def test_streams_are_answered_as_answers_come(serve, call, front):
     front.gates[b"\0\0\1\0"] = trio.Event()
     one = await call(serve())
