@@ -93,7 +93,7 @@ class QuicPeer:
     """The server. `answering` is called for each question that has come whole.
 
     With `retry` it validates addresses first; `streams` is how many a client may have under way; `early` is whether it takes
-    0-RTT; while `deaf`, it reads nothing.
+    0-RTT; while `deaf`, it neither reads nor sends.
     """
 
     def __init__(
@@ -318,6 +318,8 @@ class QuicPeer:
     def _send(self, client: Client) -> None:
         now = trio.current_time()
         for data, peer in client.quic.datagrams_to_send(now):
+            if self.deaf:
+                continue
             with suppress(BlockingIOError, ConnectionRefusedError):
                 self._socket.sendto(data, peer)
         self._changed.set()
