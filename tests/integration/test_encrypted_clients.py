@@ -28,9 +28,10 @@ CONFIG = """
 [listen]
 udp = ["127.0.0.1:PORT"]
 tcp = ["127.0.0.1:PORT"]
-dot = ["127.0.0.1:{dot}", "127.0.0.1:{balanced}"]
+dot = ["127.0.0.1:{dot}"]
 doh = ["127.0.0.1:{doh}"]
 doh_json = true
+proxy_protocol = ["127.0.0.2/32"]
 [tls]
 certificate = "server.pem"
 key = "server.key"
@@ -47,6 +48,11 @@ records = ["www.test. 300 IN A 192.0.2.7", "www.test. 300 IN AAAA 2001:db8::7", 
 name = "payments"
 spiffe = ["spiffe://prod.example/ns/pay/*"]
 deny = ["denied.test"]
+deny_action = "refused"
+[[policy.group]]
+name = "behind a balancer"
+clients = ["127.0.0.3/32"]
+deny = ["elsewhere.test"]
 deny_action = "refused"
 [[upstream]]
 url = "tls://127.0.0.1:1"
@@ -86,8 +92,8 @@ def serve(directory: Path, auth: str) -> Iterator[Place]:
     clients.client("web", PAY).write(directory, "pay")
     clients.client("two", PAY, PAY + "2").write(directory, "two")
     strangers.client("web", PAY).write(directory, "stranger")
-    dot, doh, balanced = free_ports(3)
-    config = CONFIG.format(dot=dot, doh=doh, balanced=balanced, auth=auth, many=LARGE)
+    dot, doh = free_ports(2)
+    config = CONFIG.format(dot=dot, doh=doh, auth=auth, many=LARGE)
     with Proxy(directory, config) as running:
         yield Place(running, directory, dot, doh, authority)
 
@@ -405,6 +411,50 @@ newServer({{address="127.0.0.1:{getattr(place, how)}", tls="openssl", subjectNam
             assert answer.answer[0][0].to_text() == address
         answer = dns.query.tcp(dns.message.make_query("large.test", "TXT"), "127.0.0.1", 10, port)
         assert len(answer.answer[0]) == 100
+
+
+# A load balancer in front of us
+
+
+HAPROXY = """\
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 10s
+  timeout server 10s
+listen dot
+  bind 127.0.0.1:{dot}
+  server us 127.0.0.1:{their_dot} send-proxy-v2 source 127.0.0.2
+listen doh
+  bind 127.0.0.1:{doh}
+  server us 127.0.0.1:{their_doh} send-proxy-v2 source 127.0.0.2
+listen tcp
+  bind 127.0.0.1:{tcp}
+  server us 127.0.0.1:{their_tcp} send-proxy-v2 source 127.0.0.2
+"""
+
+
+def test_haproxy_tells_whose_connections_they_are(place: Place, tmp_path: Path) -> None:
+    need("haproxy", "kdig")
+    dot, doh, tcp = free_ports(3)
+    config = tmp_path / "haproxy.cfg"
+    theirs = {"their_dot": place.dot, "their_doh": place.doh, "their_tcp": place.proxy.port}
+    config.write_text(HAPROXY.format(dot=dot, doh=doh, tcp=tcp, **theirs))
+    with Running(["haproxy", "-db", "-f", config], tmp_path / "haproxy.log", [dot, doh, tcp]):
+        for port, *how in ((dot, "+tls"), (doh, "+https"), (tcp, "+tcp")):
+            tls = [f"+tls-ca={place.ca}", f"+tls-hostname={NAME}"] if how != ["+tcp"] else []
+            asking = ["kdig", "@127.0.0.1", "-p", str(port), *how, *tls, "+retry=0"]
+            assert "status: REFUSED" in execute(*asking, "-b", "127.0.0.3", "elsewhere.test")
+            assert "192.0.2.7" in execute(*asking, "-b", "127.0.0.3", "www.test")
+            assert "192.0.2.7" in execute(*asking, "www.test")
+
+
+def test_a_balancer_that_tells_nothing_is_not_served(place: Place) -> None:
+    need("kdig")
+    for port, how in ((place.dot, "+tls"), (place.doh, "+https"), (place.proxy.port, "+tcp")):
+        command = ["kdig", "@127.0.0.1", "-p", str(port), how, "-b", "127.0.0.2", "+retry=0", "+timeout=8", "www.test"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert "192.0.2.7" not in done.stdout
 
 
 # Load
