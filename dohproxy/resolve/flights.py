@@ -116,9 +116,9 @@ class Flights:
 
 
 async def _landing(flight: _Flight) -> None:
-    await as_task()
     if flight.landed is None:
-        flight.landed = trio.Event()
+        flight.landed = trio.Event()  # before anything else has its turn: it may land in that
+    await as_task()
     await flight.landed.wait()
 
 
