@@ -4,6 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from dohproxy.courses import Course, owned, parked, stepped
 from dohproxy.errors import NotReady, UpstreamFailed
 from dohproxy.model import Answer
 from dohproxy.resolve.flights import Flights
@@ -129,3 +130,26 @@ async def test_a_defect_in_a_launched_flight_is_logged_and_ends_nothing(caplog: 
         await wait_all_tasks_blocked()
         assert len(flights) == 0
     assert "defect" in caplog.text
+
+
+async def test_a_course_that_boards_hears_of_a_landing_in_the_same_turn() -> None:
+    left: list[Course | None] = []
+    told: list[Answer] = []
+
+    async def take() -> Answer:
+        left.append(stepped())
+        await parked()
+        return ANSWER
+
+    async with Flights() as flights:
+
+        async def passenger() -> None:
+            told.append(await flights.join("key", take))
+
+        with trio.fail_after(1):
+            async with owned() as begun:
+                begun.begin(passenger())
+                begun.begin(passenger())
+                assert left[0] is not None
+                left[0].step()
+    assert told == [ANSWER, ANSWER]
