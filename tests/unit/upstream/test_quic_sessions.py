@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -186,10 +187,11 @@ async def test_a_server_that_was_started_anew(bench: QuicBench) -> None:
     peer.forget_all()
     peer.reset_with = b"\x40" + bytes(30) + token
     began = trio.current_time()
-    with pytest.raises(Disconnected, match="forgotten"):
+    with suppress(Disconnected):  # unless an acknowledgement was told before
         await doq.resolve(ask())
-    assert trio.current_time() - began < 0.2
     assert (await doq.resolve(ask())).rcode == 0
+    assert trio.current_time() - began < 0.3
+    assert len(peer.handshakes) == 2
 
 
 async def test_a_new_network_is_followed(bench: QuicBench) -> None:
