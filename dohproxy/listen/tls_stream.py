@@ -19,6 +19,8 @@ _READ: Final = 65536
 """Octets taken from the socket at once."""
 _BROKEN_RECORD: Final = b"\x17\x03\x03\x40\x00" + bytes(_RECORD)
 """One that no key has sealed."""
+_HELD: Final = 4096
+"""Octets, such as session tickets, that may wait for something to leave with."""
 _LINGER: Final = 1.0
 """Seconds that a client has to take the alert."""
 
@@ -69,7 +71,7 @@ class TlsStream(trio.abc.Stream):
                 await self._part()
             raise HandshakeFailed(str(error)) from error
         self._established = True
-        await self._flush()
+        await self._flush_unless_sent()
 
     def _advance(self) -> bool:
         try:
@@ -157,8 +159,12 @@ class TlsStream(trio.abc.Stream):
                 await self._send()
 
     async def _flush_unless_sent(self) -> None:
-        """Send what reading gave rise to, unless whoever sends now will."""
-        if self._outgoing.pending and not self._sending.locked():
+        """Send what shaking hands or reading gave rise to, unless whoever sends now will.
+
+        In TLS 1.3 it has time until there is more to send: session tickets leave with the first answer.
+        """
+        held = _HELD if self._engine.version() == "TLSv1.3" else 0
+        if self._outgoing.pending > held and not self._sending.locked():
             await self._flush()
 
     async def _send(self) -> None:
