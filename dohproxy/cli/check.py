@@ -29,7 +29,7 @@ def command(file: Path) -> None:
 
     try:
         settings = load(file)
-        warnings = (*settings.warnings, *_deep_warnings(settings))
+        warnings = (*settings.warnings, *_deep_warnings(settings), *_shown_warnings(settings))
     except DohproxyError as error:
         click.echo(f"{file}: {_count(tell_error(error), 'problem')}", err=True)
         sys.exit(1)
@@ -72,6 +72,25 @@ def _deep_warnings(settings: Settings) -> tuple[Problem, ...]:
         if more := one.summary.unreadable - len(one.summary.problems):
             found.append(Problem(str(one.file), 0, key, f"{more} more lines cannot be read"))
     trio.run(_build, settings)
+    return tuple(found)
+
+
+def _shown_warnings(settings: Settings) -> tuple[Problem, ...]:
+    """Of certificates that clients will refuse today. Raises DohproxyError where encrypted listeners have none to show."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from cryptography import x509  # noqa: PLC0415
+
+    from dohproxy.errors import Problem  # noqa: PLC0415
+    from dohproxy.listen.credentials import credentials  # noqa: PLC0415
+
+    now, found = datetime.now(UTC), []
+    for files, shown in zip(settings.tls.certificates, credentials(settings.tls).certificates, strict=True):
+        leaf = x509.load_pem_x509_certificates(shown.current().chain)[0]
+        begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+        if not begin <= now <= end:
+            message = f"it is valid from {begin:%Y-%m-%dT%H:%M:%SZ} until {end:%Y-%m-%dT%H:%M:%SZ}, which is not now"
+            found.append(Problem(str(files.certificate), 0, "tls.certificate", message))
     return tuple(found)
 
 

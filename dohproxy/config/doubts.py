@@ -33,6 +33,7 @@ def warn(written: document.Document, settings: Settings, report: Report) -> None
     _lists(written, settings, report)
     _groups(written, report)
     _identities(written, report)
+    _tls(written, settings, report)
     for doubt in designated.doubts(settings):
         report.warning(("ddr", "name"), doubt)
     _access(written, settings, report)
@@ -107,6 +108,12 @@ def _identities(written: document.Document, report: Report) -> None:
         for pattern in () if vouched or written.spiffe.socket is not None else table.spiffe:
             if pattern.value.removeprefix(SCHEME).partition("/")[0] not in domains:
                 report.warning(pattern.at, f"nobody vouches for {pattern.value}: its trust domain is none of tls.trust_domains")
+
+
+def _tls(written: document.Document, settings: Settings, report: Report) -> None:
+    shows = settings.tls.certificates or settings.tls.svid
+    if shows and not any(getattr(written.listen, key) for key in ENCRYPTED):
+        report.warning(written.tls.at, f"nobody is shown the certificate: [listen] has no {', '.join(ENCRYPTED)}")
 
 
 def _access(written: document.Document, settings: Settings, report: Report) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from dohproxy.cli.main import main
+from dohproxy.lab.certificates import Authority, Validity
 
 UPSTREAM = '[[upstream]]\nurl = "tls://192.0.2.1"\n'
 TOLD = "upstream tls://192.0.2.1: at 192.0.2.1, port 853\n"
@@ -57,6 +59,39 @@ def test_lines_of_lists_that_cannot_be_read_are_warned_of(tmp_path: Path) -> Non
     result = check(path)
     assert result.exit_code == 0
     assert result.stderr.startswith(f'{names}:2: policy.list "a": warning: ')
+
+
+LISTENING = '[listen]\ndot = ["127.0.0.1:8853"]\n[tls]\ncertificate = "{0}.pem"\nkey = "{1}.key"\n' + UPSTREAM
+
+
+def test_a_key_that_is_another_certificates(tmp_path: Path) -> None:
+    for stem in ("one", "two"):
+        Authority().server("dns.example").write(tmp_path, stem)
+    path = tmp_path / "tls.toml"
+    path.write_text(LISTENING.format("one", "two"))
+    result = check(path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "one.pem and " in result.stderr and "the key is not the certificate's" in result.stderr
+
+
+def test_a_certificate_that_is_over_is_warned_of(tmp_path: Path) -> None:
+    over = Validity(datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC))
+    for stem, validity in (("old", over), ("good", None)):
+        Authority().server("dns.example", validity=validity).write(tmp_path, stem)
+    path = tmp_path / "tls.toml"
+    path.write_text(LISTENING.format("old", "old"))
+    result = check(path)
+    assert result.exit_code == 0
+    assert "old.pem: tls.certificate: warning: it is valid from 2020-01-01T00:00:00Z until 2021-01-01" in result.stderr
+    path.write_text(LISTENING.format("good", "good"))
+    assert check(path).stderr == ""
+
+
+def test_a_certificate_for_nobody_is_warned_of(tmp_path: Path) -> None:
+    Authority().server("dns.example").write(tmp_path, "good")
+    path = tmp_path / "tls.toml"
+    path.write_text(LISTENING.format("good", "good").replace("dot", "udp"))
+    assert "tls: warning: nobody is shown the certificate: [listen] has no dot, doh, doh3, doq" in check(path).stderr
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
