@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 from hpack.hpack import Encoder
 
 _RECEIVE_WINDOW: Final = 1 << 20
@@ -70,7 +70,8 @@ def open_http2(streams: int) -> Http2:
             normalize_inbound_headers=False,
         )
     )
-    connection.local_settings.update({SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_CONCURRENT_STREAMS: streams})
+    ours = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_CONCURRENT_STREAMS: streams}
+    connection.local_settings = Settings(client=True, initial_values=ours)  # an update would only be told in a later frame
     connection.initiate_connection()
     connection.increment_flow_control_window(_RECEIVE_WINDOW)
     return connection
