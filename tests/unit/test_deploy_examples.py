@@ -22,13 +22,16 @@ from dohproxy.wire import names
 from dohproxy.wire.constants import SRV, A
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-EXAMPLES = ("laptop", "node", "gateway")
+EXAMPLES = ("laptop", "node", "gateway", "workloads")
 FILES = {
     "malware.txt": "malware.example\n",
     "ads.txt": "||ads.example^\n",
     "adult.txt": "adult.example\n",
     "hosts": "192.168.1.7 nas.lan nas\n",
 }
+AUTHORITIES = ("corp-ca", "clients", "prod")
+CERTIFICATES = {"server": ("dns.corp.example", "10.0.0.1"), "proxy": ("proxy.corp.example",)}
+FILE_KEYS = ("file", "ca_file", "client_ca_file", "certificate", "key", "client_certificate", "client_key")
 Example = Callable[[str], Path]
 
 
@@ -36,7 +39,10 @@ Example = Callable[[str], Path]
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Example:
     """Puts an example beside the files that it names."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    Authority().write(tmp_path, "corp-ca")
+    for stem in AUTHORITIES:
+        Authority().write(tmp_path, stem)
+    for stem, names_of_it in CERTIFICATES.items():
+        Authority().server(*names_of_it).write(tmp_path, stem)
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
 
@@ -58,7 +64,7 @@ def test_it_is_good_without_a_warning(name: str, example: Example) -> None:
 
 def files_named(value: Any) -> set[str]:
     if isinstance(value, dict):
-        direct = {text for key in ("file", "ca_file") if isinstance(text := value.get(key), str)}
+        direct = {text for key in FILE_KEYS if isinstance(text := value.get(key), str) and not text.startswith("/")}
         hosts = value.get("hosts", [])
         return direct.union(hosts, *map(files_named, value.values()))
     return set().union(*map(files_named, value)) if isinstance(value, list) else set()
@@ -66,19 +72,20 @@ def files_named(value: Any) -> set[str]:
 
 def test_no_file_is_made_in_vain() -> None:
     named = set().union(*(files_named(tomllib.loads((DEPLOY / f"{name}.toml").read_text())) for name in EXAMPLES))
-    assert named == {*FILES, "corp-ca.pem"}
+    pairs = {f"{stem}.{kind}" for stem in CERTIFICATES for kind in ("pem", "key")}
+    assert named == {*FILES, *pairs, *(f"{stem}.pem" for stem in AUTHORITIES)}
 
 
-def decision(settings: Settings, qname: str, client: str, qtype: int = A) -> tuple[str, Action]:
+def decision(settings: Settings, qname: str, client: str, qtype: int = A, identity: str = "") -> tuple[str, Action]:
     engine = Engine(settings.policy, load_lists(settings.policy, None))
-    told = explain(engine, Question(names.from_text(qname), qtype), client)
+    told = explain(engine, Question(names.from_text(qname), qtype), client, identity)
     return told.group, told.action
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_only_zones_are_asked_in_clear(name: str, example: Example) -> None:
     settings = load(example(name))
-    assert {upstream.scheme for upstream in settings.upstreams} <= {"tls", "https"}
+    assert {upstream.scheme for upstream in settings.upstreams} <= {"tls", "https", "quic", "h3"}
     assert settings.dnssec.mode is Mode.VALIDATE
     assert all(zone.mode is Mode.OFF for zone in settings.zones)
 
@@ -102,3 +109,18 @@ def test_the_gateway_has_groups(example: Example) -> None:
     assert decision(settings, "x.ads.example", "192.168.1.5") == ("default", Action.NXDOMAIN)
     assert decision(settings, "x.ads.example", "192.168.20.5") == ("guests", Action.ALLOW)
     assert decision(settings, "printer.lan", "192.168.20.5") == ("guests", Action.NXDOMAIN)
+
+
+def test_workloads_go_by_what_their_certificates_say(example: Example) -> None:
+    settings = load(example("workloads"))
+    assert all(getattr(settings.listen, key) for key in ("dot", "doh", "doh3", "doq"))
+    assert [endpoint.address for endpoint in settings.listen.udp] == ["127.0.0.1"]
+    pay, host, other = "spiffe://prod.example/ns/pay/sa/web", "dns:a.hosts.corp.example", "spiffe://prod.example/ns/shop/sa/web"
+    for identity, group, bank, www in (
+        (pay, "payments", Action.ALLOW, Action.REFUSED),
+        (host, "hosts", Action.NXDOMAIN, Action.ALLOW),
+        (other, "default", Action.NXDOMAIN, Action.ALLOW),
+        ("", "default", Action.NXDOMAIN, Action.ALLOW),
+    ):
+        assert decision(settings, "api.bank.example", "10.1.0.9", identity=identity) == (group, bank)
+        assert decision(settings, "www.example", "10.1.0.9", identity=identity) == (group, www)
