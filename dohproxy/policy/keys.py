@@ -35,7 +35,8 @@ def key_of(name: Name, reach: Reach, *, allow: bool = False) -> bytes:
 
 def specificity(key: bytes) -> int:
     """Sorts keys that cover the same name: the greater is the more specific."""
-    return len(key) - key.endswith(b".") - key.startswith(EXCEPTION)
+    only_below = key.endswith(b".") and pattern_of(key)[1] is Reach.BELOW  # a label may end in a dot too
+    return len(key) - only_below - key.startswith(EXCEPTION)
 
 
 def pattern_of(key: bytes) -> tuple[Name, Reach]:

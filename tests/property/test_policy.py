@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dohproxy.config.settings import Network
@@ -50,6 +50,7 @@ def test_a_key_is_a_prefix_exactly_where_it_covers(name: Name, reach: Reach, qna
 
 
 @given(NAMES.filter(lambda name: name != names.ROOT), st.lists(st.tuples(st.integers(1, 4), REACHES), min_size=2, max_size=2))
+@example(b"\1a\1.\0", [(1, Reach.SUBTREE), (1, Reach.BELOW)])
 def test_keys_sort_as_rules_do(qname: Name, two: list[tuple[int, Reach]]) -> None:
     patterns = [Pattern(names.last_labels(qname, count), reach) for count, reach in two]
     if all(pattern.covers(qname, A) for pattern in patterns):
