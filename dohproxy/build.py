@@ -32,6 +32,7 @@ from dohproxy.config.settings import (
     Upstream,
     Zone,
 )
+from dohproxy.contained import kept
 from dohproxy.dnssec.anchors import AnchorSet, built_in
 from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.trust import TrustCache
@@ -351,9 +352,9 @@ class Core:
         async with trio.open_nursery() as nursery, self._flights:
             for group in (*self._groups.values(), *self._undated.values()):
                 await nursery.start(group.run)
-            nursery.start_soon(Network(self.meaning.addresses, self._renew).run)
+            nursery.start_soon(kept, "watching the network", Network(self.meaning.addresses, self._renew).run)
             if self._captive is not None:
-                nursery.start_soon(self._captive.run)
+                nursery.start_soon(kept, "looking out for captive portals", self._captive.run)
             task_status.started()
             await trio.sleep_forever()
 

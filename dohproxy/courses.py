@@ -7,7 +7,8 @@ the answer, takes the next step, which mostly goes to the end. Two words make th
     await as_task()      before anything that trio has to do with: nurseries, cancel scopes, events, sleep
     await parked()       only while `stepped()` is not None: whoever has been left that course goes on with it
 
-Whatever becomes a task stays one: the rest of the coroutine runs in the nursery of its owner, who also takes the blame.
+Whatever becomes a task stays one: the rest of the coroutine runs in the nursery of its owner. A defect ends the one course that
+met it: neither who steps it is hurt, nor its owner.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from typing import Any, NoReturn
 
 import trio
 
+from dohproxy.contained import contained, tell
+
 _PARKED, _AS_TASK = object(), object()
+_QUERY = "a query"
 _stepped: Course | None = None
 
 
@@ -51,7 +55,7 @@ class Course:
         self._courses = courses
 
     def step(self) -> None:
-        """Drive it to where it waits again, or to its end. Raises nothing: a defect is its owner's."""
+        """Drive it to where it waits again, or to its end. Raises nothing: a defect ends it, and is told."""
         global _stepped  # noqa: PLW0603 -- like a task, a course is known to what runs in it
         before, _stepped = _stepped, self
         try:
@@ -60,7 +64,7 @@ class Course:
                 trap = self.rest.throw(RuntimeError("trio was asked to wait in no task: see as_task"))
         except StopIteration:
             self._courses.leave(self)
-        except BaseException as error:  # noqa: BLE001 -- whoever steps is innocent of it; the owner's nursery raises it
+        except BaseException as error:  # noqa: BLE001 -- whoever steps is innocent of it
             self._courses.fail(self, error)
         else:
             if trap is not _PARKED:
@@ -95,12 +99,16 @@ class Courses:
 
     def promote(self, course: Course) -> None:
         """The rest of it is a task."""
-        self._nursery.start_soon(_rest_of, course.rest)
-        self.leave(course)
+        if course in self._under_way:
+            self._nursery.start_soon(_rest_of, course.rest)
+            self.leave(course)
 
     def fail(self, course: Course, error: BaseException) -> None:
-        """It ended by a defect, which the nursery is told."""
-        self._nursery.start_soon(_raise, error)
+        """It ended by a defect, which is told, or by the wish to end it all, which the nursery is."""
+        if isinstance(error, Exception):
+            tell(_QUERY, error)
+        else:
+            self._nursery.start_soon(_raise, error)
         self.leave(course)
 
     async def ended(self) -> None:
@@ -111,9 +119,10 @@ class Courses:
 
     def close(self) -> None:
         """End those under way where they are."""
-        for course in tuple(self._under_way):
-            course.rest.close()
-        self._under_way.clear()
+        under_way, self._under_way = self._under_way, set()
+        for course in under_way:
+            with contained(_QUERY):
+                course.rest.close()
 
 
 @asynccontextmanager
@@ -129,7 +138,8 @@ async def owned() -> AsyncIterator[Courses]:
 
 
 async def _rest_of(course: Coroutine[Any, Any, None]) -> None:
-    await _continued(course)
+    with contained(_QUERY):
+        await _continued(course)
 
 
 @coroutine

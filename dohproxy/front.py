@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
+from dohproxy.contained import tell
 from dohproxy.core import recaller
 from dohproxy.core.finished import Finished, pack
 from dohproxy.errors import NotServed, ResolveError
@@ -144,8 +145,8 @@ class Front:
             return self._reply(request, asked, answer, generation)
         except ResolveError as error:
             return self._fail(request, asked, error)
-        except Exception:  # whatever a stranger's packet finds in us, the service goes on, and says so
-            log.exception("a query failed by a defect of the program")
+        except Exception as defect:  # noqa: BLE001 -- whatever a stranger's packet finds in us, the service goes on, and says so
+            tell("a query", defect)
             return self._fail(request, asked, ResolveError("internal error"))
 
     def _reply(self, request: Request, asked: _Asked, answer: Answer, generation: Generation) -> bytes:
@@ -219,7 +220,10 @@ class Front:
             told.evidence if told is not None else None,
         )
         for observer in self._observers:
-            observer.observe(outcome)
+            try:
+                observer.observe(outcome)
+            except Exception as defect:  # noqa: BLE001 -- told; what is not counted is answered all the same
+                tell("an observer", defect)
 
     def _tell_hit(self, wire: bytes, peer: Peer, transport: Transport, finished: Finished, size: int) -> None:
         group = self._groups.get(peer) or self._group(peer)

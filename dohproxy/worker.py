@@ -14,6 +14,7 @@ import trio
 from dohproxy import core
 from dohproxy.build import Service
 from dohproxy.config.settings import Settings
+from dohproxy.contained import contained, kept, tell
 from dohproxy.errors import DohproxyError
 from dohproxy.front import Observer
 from dohproxy.listen.credentials import Credentials, credentials
@@ -110,8 +111,8 @@ class Worker:
             with self._serving:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._service.run)
-                    nursery.start_soon(partial(obey, orders, stop=self._stop, report=self._master.report, reload=self._reload))
-                    nursery.start_soon(self._reassure)
+                    nursery.start_soon(partial(obey, orders, stop=self._stop, report=self._report, reload=self._reload))
+                    nursery.start_soon(kept, "telling that we are alive", self._reassure)
                     await self._listen()
                     nursery.cancel_scope.cancel()
             if self._serving.cancelled_caught:
@@ -162,6 +163,10 @@ class Worker:
         for listener in self._listeners:
             listener.stop()
 
+    def _report(self) -> None:
+        with contained("the report of the counters"):
+            self._master.report()
+
     async def _reload(self) -> None:
         """Serve by the configuration as it is now, or go on as before and say why."""
         self._master.reloading()
@@ -171,6 +176,9 @@ class Worker:
             await self._service.reload(settings)
         except (DohproxyError, OSError) as error:
             tell_kept(error)
+            self._master.not_reloaded()
+        except Exception as defect:  # noqa: BLE001 -- told
+            tell("reloading", defect)
             self._master.not_reloaded()
         else:
             self._evidence.use(settings)

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from math import inf
 
@@ -17,6 +18,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from dohproxy.contained import contained, kept
 from dohproxy.core.mmsg import Batch
 from dohproxy.core.pktinfo import wants_packet_info
 from dohproxy.errors import DohproxyError, MalformedMessage
@@ -37,6 +39,8 @@ STRAYS = 100
 GRANULARITY = 0.001
 """Seconds: nothing is due sooner than this (RFC 9002 6.1.2)."""
 MAX_HOSTS = 65536
+LONGEST = 0.1
+"""Seconds without service after a defect."""
 
 
 class QuicListener:
@@ -82,19 +86,21 @@ class QuicListener:
             with self._running:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
-                    nursery.start_soon(self._send_answers)
-                    nursery.start_soon(self._watch_time)
-                    await self._take_datagrams()
+                    nursery.start_soon(partial(kept, "sending over QUIC", self._send_answers, longest=LONGEST))
+                    nursery.start_soon(partial(kept, "watching the time of QUIC", self._watch_time, longest=LONGEST))
+                    await kept("taking datagrams of QUIC", self._take_datagrams, longest=LONGEST)
         finally:
             for connection in list(self._open.values()):
-                connection.end()
+                with connection.contained():
+                    connection.end()
             self._flush()
 
     def stop(self) -> None:
         """Take no more connections and no more queries; what is under way is answered."""
         self._stopping = True
         for connection in list(self._open.values()):
-            connection.stop()
+            with connection.contained():
+                connection.stop()
         self._flush()
         self._leave_if_done()
 
@@ -186,10 +192,8 @@ class QuicListener:
             log.warning("a QUIC connection is refused: %s", error)
             self._refuse(header, path)
             return
-        try:
+        with contained("the beginning of a QUIC connection"):
             self._begin(configuration, datagram, header.destination, original, retried, path, now)
-        except Exception:  # whatever a stranger's packet finds in us or below us, the others go on, and we say so
-            log.exception("a QUIC connection could not begin by a defect of the program")
 
     def _refuse(self, header: packets.Header, path: Path) -> None:
         self._counters.quic_refused += 1
@@ -235,7 +239,8 @@ class QuicListener:
         )
         self.lead(destination, connection)
         self.lead(quic.host_cid, connection)
-        connection.listen()
+        with connection.contained():
+            connection.listen()
         self._to_send[connection] = None
 
     def _configuration(self) -> QuicConfiguration:
@@ -257,9 +262,10 @@ class QuicListener:
         now = trio.current_time()
         while self._to_send:
             connection, _ = self._to_send.popitem()
-            for datagram, path in connection.datagrams(now):
-                self._send(datagram, path)
-            self._set_alarm(connection, now)
+            with connection.contained():
+                for datagram, path in connection.datagrams(now):
+                    self._send(datagram, path)
+                self._set_alarm(connection, now)
 
     def _send(self, datagram: bytes, path: Path) -> None:
         """Send, or count that it was not possible; what is lost is sent again."""
@@ -328,6 +334,7 @@ class QuicListener:
                 connection = self._open.get(heappop(self._alarms)[1])
                 if connection is not None:
                     connection.alarms.pop()
-                    connection.expire(now)
+                    with connection.contained():
+                        connection.expire(now)
                     self._to_send[connection] = None
             self._flush()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import trio
 from aioquic.quic import events
 
+from dohproxy.contained import tell
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.quic_queries import StreamQueries
 from dohproxy.listen.quic_table import QuicTable
 from dohproxy.model import Attested, Peer, Transport
 from dohproxy.protocol.quic_server import ServerConnection
-
-log = logging.getLogger(__name__)
 
 HANDSHAKE = 5.0
 """Seconds that a handshake may take."""
@@ -121,6 +121,15 @@ class QuicConnection:
         """Whether it is a handshake still, of a client that has shown its address to be true."""
         return self._session is None and self.quic.retried
 
+    @contextmanager
+    def contained(self) -> Iterator[None]:
+        """Has a defect within the block end this connection, and nothing else: whatever a stranger's packet finds in us."""
+        try:
+            yield
+        except Exception as defect:  # noqa: BLE001 -- told
+            tell("a QUIC connection", defect)
+            self._forget()
+
     # Packets
 
     def listen(self) -> None:
@@ -131,13 +140,9 @@ class QuicConnection:
         """Take a datagram of the client's."""
         if self.quic.closing:
             return
-        try:
+        with self.contained():
             self.quic.receive_datagram(datagram, path, now)
             self._handle_events()
-        except Exception:  # whatever a stranger's packet finds in us or below us, the others go on, and we say so
-            log.exception("a QUIC connection failed by a defect of the program")
-            self._forget()
-        else:
             if now >= self._look_at:
                 self._look(now)
             if self._stopping:
@@ -209,7 +214,11 @@ class QuicConnection:
     def ask(self, stream: int, wire: bytes, put: Callable[[int, bytes], None]) -> None:
         """Ask what a request on this stream asks; `put` takes the answer."""
         self.idle_since = math.inf
-        self.queries.ask(stream, wire, put)
+        self.queries.ask(stream, wire, partial(self._put, put))
+
+    def _put(self, put: Callable[[int, bytes], None], stream: int, reply: bytes) -> None:
+        with self.contained():
+            put(stream, reply)
 
     def answer(self, stream: int, octets: bytes, *, end: bool = True) -> None:
         """Send an answer, or a part of it; nothing happens if the client does not want it any more."""

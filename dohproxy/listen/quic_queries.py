@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import trio
 
+from dohproxy.contained import contained
 from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Attested, Peer, Transport
 from dohproxy.wire.padding import padded, wants_padding
@@ -75,7 +76,7 @@ class StreamQueries:
             self._nursery.start_soon(self._admit_waiting, self._admitting)
 
     async def _admit_waiting(self, scope: trio.CancelScope) -> None:
-        with scope:
+        with contained("the queue of a client's queries"), scope:
             while self._waiting:
                 room = self._room()
                 await room.wait()
@@ -92,8 +93,9 @@ class StreamQueries:
 
     async def _answer(self, asked: Asked, room: Room, scope: trio.CancelScope) -> None:
         stream, wire, put = asked
+        reply = b""
         try:
-            with scope:
+            with contained("a query"), scope:
                 reply = await self._front.answer(wire, self.peer, self._transport)
         finally:
             room.leave()

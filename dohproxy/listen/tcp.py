@@ -6,12 +6,14 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Protocol
 
 import trio
 
 from dohproxy.config.settings import Listen
+from dohproxy.contained import contained, kept
 from dohproxy.errors import DohproxyError, MalformedMessage
 from dohproxy.listen import proxy_protocol
 from dohproxy.listen.intake import Intake
@@ -128,14 +130,17 @@ class TcpListener:
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
         async with trio.open_nursery() as connections:
             with self._accepting:
-                while True:
-                    await self._accept(listener, connections)
+                await kept("taking TCP connections", partial(self._accept_all, listener, connections), longest=PAUSE)
 
     def stop(self) -> None:
         """Take no more connections and no more queries."""
         self._accepting.cancel()
         for connection in self._own:
             connection.stop()
+
+    async def _accept_all(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
+        while True:
+            await self._accept(listener, connections)
 
     async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
         try:
@@ -152,7 +157,14 @@ class TcpListener:
         except OSError:  # gone already
             await trio.aclose_forcefully(stream)
             return
-        connections.start_soon(self._serve, stream, host)
+        connections.start_soon(self._contain, stream, host)
+
+    async def _contain(self, stream: trio.SocketStream, host: str) -> None:
+        with contained(f"a connection of {host}"):
+            try:
+                await self._serve(stream, host)
+            finally:
+                stream.socket.close()
 
     async def _serve(self, stream: trio.SocketStream, host: str) -> None:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from functools import partial
 
 import trio
 
 from dohproxy import courses
+from dohproxy.contained import kept
 from dohproxy.core import datagrams
 from dohproxy.core.mmsg import BATCH
 from dohproxy.core.pktinfo import wants_packet_info
@@ -20,6 +22,9 @@ BATCHES = 4
 """Batches taken in a turn at most."""
 STARTS = 32
 """Misses begun in a turn: each costs as much as dozens of hits, which come in between."""
+
+LONGEST = 0.1
+"""Seconds without service after a defect."""
 
 
 class UdpListener:
@@ -43,13 +48,10 @@ class UdpListener:
     async def run(self) -> None:
         """Serve until stopped; ends when the last answer is out."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_each_turn)
+            nursery.start_soon(partial(kept, "sending datagrams", self._send_each_turn, longest=LONGEST))
             async with courses.owned() as begun:
                 with self._taking:
-                    while True:
-                        await self._turn()
-                        self._take()
-                        self._begin(begun, STARTS)
+                    await kept("taking datagrams", partial(self._take_all, begun), longest=LONGEST)
                 self._begin(begun, len(self._waiting))
             self._send()
             nursery.cancel_scope.cancel()
@@ -57,6 +59,12 @@ class UdpListener:
     def stop(self) -> None:
         """Take no more queries."""
         self._taking.cancel()
+
+    async def _take_all(self, begun: courses.Courses) -> None:
+        while True:
+            await self._turn()
+            self._take()
+            self._begin(begun, STARTS)
 
     async def _turn(self) -> None:
         """Let other tasks have their turn, and wait until there is something to do."""

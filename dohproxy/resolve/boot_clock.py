@@ -52,9 +52,11 @@ class BootClock:
             return
         log.warning("the clock is not synchronised: %d names are answered unvalidated until it is", len(self._settings.names))
         self.is_open = True
-        while not self._is_set() and self._age() < limit:  # noqa: ASYNC110 -- the kernel sends no word
-            await trio.sleep(POLL)
-        self.is_open = False
+        try:
+            while not self._is_set() and self._age() < limit:  # noqa: ASYNC110 -- the kernel sends no word
+                await trio.sleep(POLL)
+        finally:
+            self.is_open = False
         why = "the clock is synchronised" if self._is_set() else f"the clock is not synchronised after {limit} s"
         log.warning("%s: all names are validated from now on", why)
         await end()

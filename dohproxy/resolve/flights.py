@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
 
 import trio
 
+from dohproxy.contained import contained
 from dohproxy.courses import as_task
 from dohproxy.errors import NotReady, ResolveError
 from dohproxy.model import Answer
-
-log = logging.getLogger(__name__)
 
 Take = Callable[[], Awaitable[Answer]]
 
@@ -99,14 +97,13 @@ class Flights:
             self._land(key, flight)
 
     async def _fly_alone(self, key: Hashable, flight: _Flight, take: Take) -> None:
-        try:
-            flight.outcome = await take()
-        except ResolveError as error:
-            flight.error = error
-        except Exception:  # nobody waits for it: a defect met here must not end the service
-            log.exception("a flight failed by a defect of the program")
-        finally:
-            self._land(key, flight)
+        with contained("a question that is asked beside the queries"):
+            try:
+                flight.outcome = await take()
+            except ResolveError as error:
+                flight.error = error
+            finally:
+                self._land(key, flight)
 
     def _land(self, key: Hashable, flight: _Flight) -> None:
         if self._flights.get(key) is flight:

@@ -184,6 +184,7 @@ class Following:
     async def _put_aside(self) -> None:
         assert self._state is not None
         log.error("%s: started from the configured trust anchors", self._unreadable)
+        self._unreadable = ""
         try:
             log.error("the old state is kept as %s", await trio.to_thread.run_sync(self._state.put_aside))
         except OSError as error:

@@ -11,6 +11,7 @@ import trio
 from msgspec.structs import replace
 
 from dohproxy.config import settings
+from dohproxy.contained import contained
 from dohproxy.courses import as_task
 from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.model import INTERNAL, Answer, Name, Query
@@ -33,8 +34,9 @@ class Group:
     """A stage over upstreams, of which its strategy says who is asked first. Serves while `run` runs.
 
     A try that fails goes on at once with the next upstream. One that has no answer after `try_timeout` seconds starts
-    the next too, and may still win. That happens sooner, and over another connection of the same upstream as well, if the
-    upstream kept silent for four times as long as usual; and, within the budget of `hedge`, as soon as the answer is late.
+    the next too, and may still win. If the upstream kept silent for four times as long as usual, the question is asked again
+    over another connection of the same upstream, beside a probe; and elsewhere as soon as that shows no sign of life either.
+    Within the budget of `hedge`, it is asked elsewhere as soon as the answer is late.
 
     `where` names the group in the log: "" or a zone. `chance` and `secret` are what the strategies go by; `on_return` is
     called when something can be reached after nothing could.
@@ -78,10 +80,11 @@ class Group:
                 self._standing.nursery = None
 
     async def _try_out(self) -> None:
-        try:
-            await self.resolve(Query(PROBE, INTERNAL, trio.current_time() + self._timeout))
-        except ResolveError as error:
-            _log.debug("the first question%s failed: %s", self._where, error)
+        with contained("the first question"):
+            try:
+                await self.resolve(Query(PROBE, INTERNAL, trio.current_time() + self._timeout))
+            except ResolveError as error:
+                _log.debug("the first question%s failed: %s", self._where, error)
 
     @property
     def is_lost(self) -> bool:
@@ -160,48 +163,55 @@ class Group:
         others = (m for m in self._members_for(query, began) if m is not member)
         tries = Tries((member, *others), self._standing.went_down)
         tries.next()
-        at_once = 1
+        doubted = False
         if what is None and exchange is not None:
-            what, at_once = await self._ask_beside(query, member, began, exchange, tries)
+            what, doubted = await self._ask_beside(query, member, began, exchange, tries)
         if what is None and exchange is not None:
-            return await self._contest(query, tries, (member, began, exchange), at_once)
+            return await self._contest(query, tries, (member, began, exchange), doubted=doubted)
         answer = self._note(query, (member, began, what), tries)
         return answer or await self._contest(query, tries, None)
 
     async def _ask_beside(
         self, query: Query, member: Member, began: float, exchange: Exchange, tries: Tries
-    ) -> tuple[Answer | ResolveError | None, int]:
-        """Waits on where nothing speaks against that: what came; or that others are to be asked, and how many at once."""
+    ) -> tuple[Answer | ResolveError | None, bool]:
+        """Waits on where nothing speaks against that: what came, if anything; and whether it is to be doubted that any will."""
         usual = began + self._usual(member)
         try:
             if trio.current_time() < usual:
                 if self._hedge is not None and self._hedge.spend():
                     tries.tarries(member)
-                    return None, 1
+                    return None, False
                 if (answer := await exchange.answer(min(query.deadline, usual))) is not None:
-                    return answer, 1
+                    return answer, False
             if exchange.silent and usual < began + self._try_timeout:
+                self._standing.probe_soon(member)  # first: some servers take one question after the other
                 tries.tarries(member, silent=True)
-                return None, 2
+                return None, True
             answer = await exchange.answer(min(query.deadline, began + self._try_timeout))
         except ResolveError as error:
-            return error, 1
+            return error, False
         except BaseException:
             exchange.drop()
             raise
         if answer is None:
             tries.late(member, began)
             member.pace.late(trio.current_time() - began, trio.current_time())
-        return answer, 1
+        return answer, False
 
     async def _contest(
-        self, query: Query, tries: Tries, first: tuple[Member, float, Exchange] | None, at_once: int = 1
+        self,
+        query: Query,
+        tries: Tries,
+        first: tuple[Member, float, Exchange] | None,
+        at_once: int = 1,
+        *,
+        doubted: bool = False,
     ) -> Answer:
         def note(outcome: Outcome, tries: Tries) -> Answer | None:
             return self._note(query, outcome, tries)
 
         await as_task()
-        answer = await Contest(query, tries, self._try_timeout, note).run(first, at_once)
+        answer = await Contest(query, tries, self._try_timeout, note).run(first, at_once, doubted=doubted)
         if answer is not None:
             return answer
         error = tries.error()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
 from dohproxy.cache.shared import SharedFile
+from dohproxy.contained import kept
 
 PAUSE = 0.5
 """Seconds between two times of writing: so much later others know, and so much is lost when the process is killed."""
@@ -14,9 +17,13 @@ async def keep_written(file: SharedFile, task_status: trio.TaskStatus[None] = tr
     """Write what waits, until cancelled; in a thread, for the disk and other writers take their time. Then close the file."""
     task_status.started()
     try:
-        while True:
-            await trio.sleep(PAUSE)
-            if file.waits:
-                await trio.to_thread.run_sync(file.flush)
+        await kept("writing shared answers", partial(_write, file))
     finally:
         file.close()
+
+
+async def _write(file: SharedFile) -> None:
+    while True:
+        await trio.sleep(PAUSE)
+        if file.waits:
+            await trio.to_thread.run_sync(file.flush)

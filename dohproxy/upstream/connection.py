@@ -18,6 +18,7 @@ from math import inf
 import trio
 from msgspec import Struct
 
+from dohproxy.contained import tell
 from dohproxy.courses import Course, parked, stepped
 from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import Answer, Question, Transport
@@ -29,6 +30,7 @@ from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
 from dohproxy.upstream.tls import Layer, Unwelcome
 
 _READ = 65536
+_SPOILT = "the connection ended by a defect of the proxy"
 UNUSUAL = 0.4
 """Seconds that opening a connection takes where something is amiss."""
 
@@ -226,21 +228,25 @@ class Connection:
         """Ask; the octets leave at the end of this turn, or once the connection can take them."""
         self._active = now = trio.current_time()
         exchange = Exchange(self, question, cd, now)
-        if self.state is _OPEN and not self._backlog and self._session.capacity > 0:
-            self._start(exchange)
-            self._bell.ring()
-            return exchange
-        self._backlog[exchange] = None
-        if self.state is _OPEN:
-            self._begin_waiting()
+        try:
+            if self.state is _OPEN and not self._backlog and self._session.capacity > 0:
+                self._start(exchange)
+                self._bell.ring()
+                return exchange
+            self._backlog[exchange] = None
+            if self.state is _OPEN:
+                self._begin_waiting()
+        except Exception as defect:
+            self.spoil(defect)
+            raise Disconnected(_SPOILT) from defect
         return exchange
 
     def _begin_waiting(self) -> None:
         while self._backlog and self._session.capacity > 0:
             exchange = next(iter(self._backlog))
-            del self._backlog[exchange]
             exchange.began = self._active
             self._start(exchange)
+            del self._backlog[exchange]
         self._bell.ring()
 
     def _start(self, exchange: Exchange) -> None:
@@ -252,7 +258,10 @@ class Connection:
         if exchange in self._backlog:
             del self._backlog[exchange]
         elif self._under_way.pop(exchange.key, None) is not None:
-            self._session.forget(exchange.key)
+            try:
+                self._session.forget(exchange.key)
+            except Exception as defect:  # noqa: BLE001 -- trio, which may be calling, could not bear it
+                self.spoil(defect)
             self._bell.ring()
             self._end_if_done()
 
@@ -268,12 +277,17 @@ class Connection:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch)
                     await self._live(nursery)
+        except Exception:
+            self._error = Disconnected(_SPOILT)
+            raise
         finally:
             self.state = State.CLOSED
-            self._close()
-            self._fail((*self._under_way.values(), *self._backlog), self._error)
-            self._under_way.clear()
-            self._backlog.clear()
+            try:
+                self._close()
+            finally:
+                self._fail((*self._under_way.values(), *self._backlog), self._error)
+                self._under_way.clear()
+                self._backlog.clear()
 
     async def _live(self, nursery: trio.Nursery) -> None:
         """Connects, reads and writes until the end."""
@@ -383,6 +397,11 @@ class Connection:
     def shares_fate(self, since: float) -> bool:
         """Whether it is open and was not heard of either, since another one of the same upstream fell silent."""
         return self.state is _OPEN and max(self._heard, self._opened) < since
+
+    def spoil(self, defect: Exception) -> None:
+        """Ends it by a defect of the program, which is told; what is under way is to be asked elsewhere."""
+        tell(f"a connection to {self.route.upstream}", defect)
+        self._end(Disconnected(_SPOILT))
 
     def give_up(self) -> None:
         """Ends it; what is under way is to be asked elsewhere."""
@@ -513,10 +532,10 @@ class StreamConnection(Connection):
 
     def _close(self) -> None:
         if self._socket is not None:
-            self._layer.close()
-            with suppress(OSError):  # a goodbye that does not fit is not worth waiting for
-                self._socket.send(self._unsent + self._layer.outgoing())
-            self._socket.close()
+            with self._socket:
+                self._layer.close()
+                with suppress(OSError):  # a goodbye that does not fit is not worth waiting for
+                    self._socket.send(self._unsent + self._layer.outgoing())
 
 
 def _words(error: OSError) -> str:

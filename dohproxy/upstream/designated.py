@@ -10,6 +10,7 @@ import trio
 from msgspec.structs import replace
 
 from dohproxy.config import settings
+from dohproxy.contained import contained
 from dohproxy.errors import DohproxyError, NoReachableUpstream, ResolveError
 from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import Query
@@ -94,17 +95,18 @@ class Designated:
 
     async def _look(self, nursery: trio.Nursery) -> float:
         """Asks, and uses what is told; the seconds until that is to be done again."""
-        try:
-            offers = await discover(self._upstream, self._forwarding, self._own)
-            best = next((offer for offer in offers if offer.verified), None)
-            if best is not None and best.upstream is not None:
-                await self._use(best.upstream, nursery)
-                return min(max(best.ttl, SHORTEST), LONGEST)
-            self._complain(_why_nobody(self._upstream.host, offers))
-        except ResolveError as error:
-            self._complain(f"{self._upstream.host} cannot be asked whom it designates: {error}")
-        except DohproxyError as error:  # a file that became unusable
-            self._complain(str(error))
+        with contained(f"asking {self._upstream.host} whom it designates"):
+            try:
+                offers = await discover(self._upstream, self._forwarding, self._own)
+                best = next((offer for offer in offers if offer.verified), None)
+                if best is not None and best.upstream is not None:
+                    await self._use(best.upstream, nursery)
+                    return min(max(best.ttl, SHORTEST), LONGEST)
+                self._complain(_why_nobody(self._upstream.host, offers))
+            except ResolveError as error:
+                self._complain(f"{self._upstream.host} cannot be asked whom it designates: {error}")
+            except DohproxyError as error:  # a file that became unusable
+                self._complain(str(error))
         return PAUSE
 
     def _complain(self, reason: str) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import trio
 
+from dohproxy.contained import contained, kept
 from dohproxy.courses import as_task
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question
@@ -99,7 +100,7 @@ class Either:
         swift = make()
         if self._locate is not None:
             swift.located(self._locate)
-        self._nursery.start_soon(self._run_swift, swift, self._end_of_swift)
+        self._nursery.start_soon(self._run_offered, swift, self._end_of_swift)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns both ways until it is cancelled."""
@@ -113,6 +114,10 @@ class Either:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
+
+    async def _run_offered(self, swift: Swift, until: trio.CancelScope) -> None:
+        with contained(f"the way to {self.name} over QUIC"):
+            await self._run_swift(swift, until)
 
     async def _run_swift(
         self, swift: Swift, until: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -161,7 +166,7 @@ class Either:
             raise NotReady(f"{self.name} is not running")
         if not self._leans:
             self._leans = True
-            self._nursery.start_soon(self._until_swift)
+            self._nursery.start_soon(kept, f"trying QUIC to {self.name}", self._until_swift)
 
     async def _until_swift(self) -> None:
         """Tries QUIC again and again; the first try is the one that is under way. Says so only if that fails."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from dohproxy.config import settings
+from dohproxy.contained import contained
 from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded
 from dohproxy.identity.own import BadCertificate
 from dohproxy.model import Answer, Query, Transport
@@ -83,7 +84,13 @@ class Pool:
     def renew(self) -> None:
         """The network is another one: connections take no more questions, and end where they cannot be answered any more."""
         for connection in self._connections:
-            connection.retire()
+            try:
+                self._renew(connection)
+            except Exception as defect:  # noqa: BLE001 -- of one connection, and told
+                connection.spoil(defect)
+
+    def _renew(self, connection: Connection) -> None:
+        connection.retire()
 
     def _choose(self) -> Connection:
         """The first connection with room; else a new one, in place of one that stalls if need be; else where fewest wait.
@@ -142,7 +149,8 @@ class Pool:
 
     async def _own(self, connection: Connection) -> None:
         try:
-            await connection.run()
+            with contained(f"a connection to {self.name}"):
+                await connection.run()
         finally:
             self._connections.remove(connection)
 

@@ -106,11 +106,13 @@ class Path:
 
     def close(self, code: int = QuicErrorCode.NO_ERROR) -> None:
         """Says goodbye, if that was not said yet."""
-        self.quic.close(error_code=code)
-        with suppress(OSError):
-            self.send()
-        trio.lowlevel.notify_closing(self.socket)
-        self.socket.close()
+        try:
+            self.quic.close(error_code=code)
+            with suppress(OSError):
+                self.send()
+        finally:
+            trio.lowlevel.notify_closing(self.socket)
+            self.socket.close()
 
     def events(self) -> list[QuicEvent]:
         """What has come of it all, once only."""

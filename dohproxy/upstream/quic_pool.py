@@ -6,7 +6,7 @@ from dohproxy.config import settings
 from dohproxy.identity.followed import Complain
 from dohproxy.identity.own import OwnCertificate
 from dohproxy.protocol.quic_client import QuicSession
-from dohproxy.upstream.connection import State
+from dohproxy.upstream.connection import Connection, State
 from dohproxy.upstream.pool import Pool
 from dohproxy.upstream.quic_client import QuicClient
 from dohproxy.upstream.quic_connection import QuicConnection
@@ -52,9 +52,9 @@ class QuicPool(Pool):
         """Whether the server has answered on a connection that is open or opening, if only to the first packet."""
         return any(connection.greeted and connection.state in _HOPEFUL for connection in self._over_quic)
 
-    def renew(self) -> None:
-        """The network is another one: connections go on there where the server can follow, and end where it cannot."""
-        for connection in self._over_quic:
+    def _renew(self, connection: Connection) -> None:
+        """It goes on in the other network where the server can follow, and ends where it cannot."""
+        if isinstance(connection, QuicConnection):
             connection.follow()
 
     def _session(self) -> QuicSession:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import trio
 
+from dohproxy.contained import kept
 from dohproxy.errors import DohproxyError, MalformedMessage
 from dohproxy.identity.own import BadCertificate, OwnCertificate, SvidCertificate
 from dohproxy.identity.svid import Identity, identity_from
@@ -61,12 +62,12 @@ class Workload:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen to the agent until cancelled; started once there is an SVID, or has not been one for PATIENCE."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen, "FetchX509SVID", self._take_svids)
-            nursery.start_soon(self._listen, "FetchX509Bundles", self._take_bundles)
+            for method, take in (("FetchX509SVID", self._take_svids), ("FetchX509Bundles", self._take_bundles)):
+                nursery.start_soon(kept, f"the Workload API ({method})", partial(self._listen, method, take))
             with trio.move_on_after(PATIENCE):
                 await self._changed.wait()
             task_status.started()
-            await self._expire()
+            await kept("the end of our identity", self._expire)
 
     # What the agent says
 

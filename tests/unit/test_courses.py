@@ -143,7 +143,7 @@ async def test_cancelled_with_its_owner_a_course_ends_where_it_is(log):
 
 
 @pytest.mark.parametrize("later", [False, True])
-async def test_a_defect_is_the_owners_and_not_the_steppers(later, log):
+async def test_a_defect_hurts_neither_the_stepper_nor_the_owner(later, log, caplog):
     held = []
 
     async def course():
@@ -152,20 +152,93 @@ async def test_a_defect_is_the_owners_and_not_the_steppers(later, log):
             await parked()
         raise ZeroDivisionError
 
-    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
-        async with courses.owned() as own:
-            own.begin(course())
-            if later:
-                held[0].step()
-            log.append("went on")
-            await trio.sleep_forever()
+    async with courses.owned() as own:
+        own.begin(course())
+        if later:
+            held[0].step()
+        log.append("went on")
     assert log == ["went on"]
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
-async def test_trio_in_no_task_is_refused_where_it_is_asked():
+async def test_a_defect_of_one_that_became_a_task_hurts_nobody_either(log, caplog):
+    async def course():
+        await as_task()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            await trio.sleep_forever()
+
+    async def fail():
+        raise ZeroDivisionError
+
+    async def sleeps():
+        await as_task()
+        await trio.sleep(1)
+        log.append("slept")
+
+    async with courses.owned() as own:
+        own.begin(sleeps())
+        own.begin(course())
+    assert log == ["slept"]
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
+async def test_trio_in_no_task_is_refused_where_it_is_asked(caplog):
     async def course():
         await trio.lowlevel.checkpoint()
 
-    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="as_task"), flatten_subgroups=True):
+    async with courses.owned() as own:
+        own.begin(course())
+    assert [type(record.exc_info[1]) for record in caplog.records] == [RuntimeError]
+    assert "as_task" in str(caplog.records[0].exc_info[1])
+
+
+async def test_whoever_wants_the_process_to_end_has_it_end():
+    async def course():
+        raise KeyboardInterrupt
+
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
         async with courses.owned() as own:
             own.begin(course())
+            await trio.sleep_forever()
+
+
+async def test_one_that_cannot_be_ended_does_not_keep_the_others_from_it(log, caplog):
+    held = []
+
+    async def stubborn():
+        held.append(stepped())
+        try:
+            await parked()
+        finally:
+            raise ZeroDivisionError
+
+    async def parks(name):
+        try:
+            await log.park(name)
+        finally:
+            log.append(f"{name} ends")
+
+    with trio.move_on_after(0):
+        async with courses.owned() as own:
+            for name in "abc":
+                own.begin(parks(name))
+                own.begin(stubborn())
+            await trio.sleep_forever()
+    assert sorted(log[3:]) == ["a ends", "b ends", "c ends"]
+    assert len(caplog.records) == 3
+
+
+async def test_who_goes_on_with_one_whose_owner_is_gone_is_not_hurt(log):
+    held = []
+
+    async def course():
+        held.append(stepped())
+        await log.park("it")
+
+    with trio.move_on_after(0):
+        async with courses.owned() as own:
+            own.begin(course())
+            await trio.sleep_forever()
+    held[0].go_on()
+    assert log == ["it parks"]

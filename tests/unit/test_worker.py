@@ -51,6 +51,12 @@ class Service:
     async def reload(self, settings):
         if FAULT == "reload":
             raise NotReady("no such CA file")
+        if FAULT == "reload-defect":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.fail)
+
+    async def fail(self):
+        raise ZeroDivisionError
 
 worker.Service = Service
 
@@ -62,6 +68,8 @@ def settings(address="127.0.0.1"):
     )
 
 def reread():
+    if FAULT == "reread-defect":
+        raise ZeroDivisionError
     if FAULT == "reread":
         raise ConfigError((Problem("x.toml", 1, "listne", "unknown key"), Problem("", 0, "upstream", "gone")))
     return settings("127.0.0.2" if FAULT == "listen" else "127.0.0.1")
@@ -251,12 +259,24 @@ def test_a_configuration_that_cannot_be_used_is_status_2(start):
     assert ("error", "configuration: x.toml:3: policy.list: the list is gone") in process.messages()
 
 
-def test_a_defect_is_logged_and_is_status_1(start):
+def test_a_defect_costs_its_query_and_is_logged(start):
     process = start()
     process.ask(b"crash")
-    assert process.end() == 1
-    assert ("error", "ended by a defect of the program") in process.messages()
-    assert "ZeroDivisionError" in process.seen[-1]["traceback"]
+    process.ask(b"still there")
+    assert process.answer() == b"STILL THERE"
+    assert process.end(signal.SIGTERM) == 0
+    assert ("error", "a query failed by a defect of the program") in process.messages()
+    assert any("ZeroDivisionError" in line.get("traceback", "") for line in process.seen)
+
+
+@pytest.mark.parametrize("fault", ["reload-defect", "reread-defect"])
+def test_a_defect_in_reloading_changes_nothing(start, fault):
+    process = start(fault)
+    process.popen.send_signal(signal.SIGHUP)
+    process.wait_for("reloading failed by a defect of the program")
+    process.ask(b"still there")
+    assert process.answer() == b"STILL THERE"
+    assert process.end(signal.SIGTERM) == 0
 
 
 def test_a_service_that_fails_is_status_1(start):

@@ -146,13 +146,27 @@ async def test_a_stopped_listener_lets_answers_out_and_ends(intake, front, clien
     assert [wire for wire, _, _ in front.asked] == [message(b"slow")]
 
 
-async def test_a_defect_of_the_front_ends_the_listener(intake, front, client, listening):
-    front.answer = None
+@pytest.mark.parametrize("where", ["front", "room", "sending"])
+async def test_a_defect_costs_what_met_it_and_the_listener_serves_on(intake, front, client, listening, where, caplog):
     sock = listening("udp")
-    with pytest.RaisesGroup(TypeError, flatten_subgroups=True):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(UdpListener(sock, intake).run)
-            client.sendto(message(b"miss"), sock.getsockname())
+    listener = UdpListener(sock, intake)
+    owner, name = {"front": (front, "answer"), "room": (intake, "room"), "sending": (listener, "_send")}[where]
+    whole = getattr(owner, name)
+    client.setblocking(False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.run)
+        setattr(owner, name, None)
+        client.sendto(message(b"miss"), sock.getsockname())
+        await until(lambda: caplog.records)
+        setattr(owner, name, whole)
+        client.sendto(message(b"other"), sock.getsockname())
+        with trio.fail_after(5):
+            while True:
+                await trio.lowlevel.wait_readable(client)
+                if client.recv(512) == message(b"other").upper():
+                    break
+        nursery.cancel_scope.cancel()
+    assert {record.exc_info[0] for record in caplog.records} == {TypeError}
 
 
 async def until(condition):
