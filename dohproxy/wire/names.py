@@ -147,14 +147,6 @@ def last_labels(name: Name, count: int) -> Name:
     return name[at:]
 
 
-def common_ancestor(one: Name, other: Name) -> Name:
-    """The longest name that both lie at or below."""
-    for candidate in suffixes(one):
-        if is_subdomain(other, candidate):
-            return candidate
-    return ROOT
-
-
 def is_wildcard(name: Name) -> bool:
     """Whether the leftmost label is an asterisk (RFC 4592 2.1.1)."""
     return name.startswith(b"\1*")

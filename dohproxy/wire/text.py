@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dohproxy.model import Ede, Question, RRset
+from dohproxy.model import Ede, RRset
 from dohproxy.wire import constants as c
 from dohproxy.wire import names
 
 if TYPE_CHECKING:
     import dns.rdata
-
-_FLAGS = {"qr": c.QR, "aa": c.AA, "tc": c.TC, "rd": c.RD, "ra": c.RA, "ad": c.AD, "cd": c.CD}
 
 
 def type_to_text(rdtype: int) -> str:
@@ -42,17 +40,6 @@ def class_to_text(rdclass: int) -> str:
     return dns.rdataclass.to_text(dns.rdataclass.RdataClass.make(rdclass))
 
 
-def class_from_text(text: str) -> int:
-    """The class of a mnemonic in any case, or of `CLASSnnn`; raises ValueError."""
-    import dns.exception  # noqa: PLC0415
-    import dns.rdataclass  # noqa: PLC0415
-
-    try:
-        return int(dns.rdataclass.from_text(text))
-    except (dns.exception.DNSException, ValueError):
-        raise ValueError(f"{text!r} is no class") from None
-
-
 def rcode_to_text(rcode: int) -> str:
     """Such as `NXDOMAIN`, or `RCODE17`."""
     import dns.rcode  # noqa: PLC0415
@@ -61,31 +48,10 @@ def rcode_to_text(rcode: int) -> str:
     return f"RCODE{text}" if text.isdigit() else text
 
 
-def rcode_from_text(text: str) -> int:
-    """The RCODE of a mnemonic in any case; raises ValueError."""
-    import dns.exception  # noqa: PLC0415
-    import dns.rcode  # noqa: PLC0415
-
-    try:
-        return int(dns.rcode.from_text(text))
-    except (dns.exception.DNSException, ValueError):
-        raise ValueError(f"{text!r} is no RCODE") from None
-
-
-def flags_to_text(flags: int) -> str:
-    """The flags that are set, such as `qr rd ra ad`."""
-    return " ".join(name for name, bit in _FLAGS.items() if flags & bit)
-
-
 def ede_to_text(ede: Ede) -> str:
     """Such as `EDE 7 (Signature Expired): RRSIG of …`."""
     name = c.EDE_NAMES[ede.code] if ede.code < len(c.EDE_NAMES) else "unassigned"
     return f"EDE {ede.code} ({name})" + (f": {ede.text}" if ede.text else "")
-
-
-def question_to_text(question: Question) -> str:
-    """Such as `www.example. IN A`."""
-    return f"{names.to_text(question.qname)} {class_to_text(question.qclass)} {type_to_text(question.qtype)}"
 
 
 def rdata_to_text(rdtype: int, rdata: bytes, rdclass: int = c.IN) -> str:
@@ -134,8 +100,3 @@ def rrset_to_lines(rrset: RRset) -> list[str]:
         f"{owner} {rrset.ttl} {rdclass} {type_to_text(rdtype)} {rdata_to_text(rdtype, rdata, rrset.rdclass)}"
         for rdtype, rdata in records
     ]
-
-
-def rrset_to_text(rrset: RRset) -> str:
-    """The lines of the RRset, without a final line break."""
-    return "\n".join(rrset_to_lines(rrset))
