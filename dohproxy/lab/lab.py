@@ -22,7 +22,10 @@ BLOCKED = "ads.lab"
 
 
 class Lab:
-    """A running lab. `directory` has its files: the authority that its certificates are from, and the block list."""
+    """A running lab. `directory` has its files: the authority that its certificates are from, and the block list.
+
+    Beside them are a certificate for a proxy, and one for a workload that asks it.
+    """
 
     def __init__(self, tree: Tree, faults: Faults, directory: Path, dot_port: int, doh_port: int) -> None:
         self.tree, self.faults, self.directory = tree, faults, directory
@@ -45,22 +48,32 @@ class Lab:
         """Of the DoH server."""
         return f"https://127.0.0.1:{self.doh_port}{doh.PATH}"
 
-    def config_toml(self, listen_port: int, urls: Sequence[str] | None = None, more: str = "") -> str:
-        """The whole configuration of a proxy in front of the lab, on 127.0.0.1; `more` is put at its end."""
+    def config_toml(
+        self, listen_port: int, urls: Sequence[str] | None = None, more: str = "", *, encrypted: tuple[int, int] | None = None
+    ) -> str:
+        """The whole configuration of a proxy in front of the lab, on 127.0.0.1; `more` is put at its end.
+
+        `encrypted` are the ports where it listens by TLS and QUIC, and by HTTPS.
+        """
+        tls_port, web_port = encrypted or (0, 0)
+        listeners = LISTENERS.format(tls=tls_port, web=web_port) if encrypted else ""
+        more = (TLS.format(directory=self.directory) if encrypted else "") + more
         anchors = "\n".join(f'    "{line}",' for line in self.anchor_lines)
         upstreams = "\n".join(
             f'[[upstream]]\nname = "lab-{url.partition(":")[0]}"\nurl = "{url}"\n'
             f'tls_name = "{SERVER_NAME}"\nca_file = "{self.ca_file}"\n'
             for url in urls or (self.dot_url, self.doh_url)
         )
-        return CONFIG.format(port=listen_port, upstreams=upstreams, anchors=anchors, list_file=self.list_file, more=more)
+        return CONFIG.format(
+            port=listen_port, listeners=listeners, upstreams=upstreams, anchors=anchors, list_file=self.list_file, more=more
+        )
 
 
 CONFIG = """\
 [listen]
 udp = ["127.0.0.1:{port}"]
 tcp = ["127.0.0.1:{port}"]
-
+{listeners}
 {upstreams}
 [dnssec]
 mode = "validate"
@@ -79,6 +92,31 @@ name = "default"
 
 {more}"""
 
+LISTENERS = """\
+dot = ["127.0.0.1:{tls}"]
+doq = ["127.0.0.1:{tls}"]
+doh = ["127.0.0.1:{web}"]
+doh3 = ["127.0.0.1:{web}"]
+doh_json = true
+"""
+TLS = """\
+[[policy.group]]
+name = "workload"
+spiffe = ["spiffe://lab/*"]
+default = "deny"
+deny_action = "refused"
+allow = ["*.rsa.lab"]
+
+[tls]
+certificate = "{directory}/proxy.pem"
+key = "{directory}/proxy.key"
+client_auth = "request"
+client_ca_file = "{directory}/ca.pem"
+
+"""
+PROXY_NAME = "proxy.lab"
+"""What the certificate of a proxy in front of the lab is for, besides 127.0.0.1."""
+
 
 @asynccontextmanager
 async def open_lab(
@@ -88,6 +126,8 @@ async def open_lab(
     authority, faults, tree = Authority(), Faults(), Tree(int(time.time()))
     authority.write(directory)
     chain = authority.server(*names).write(directory, "server")
+    authority.server(PROXY_NAME, "127.0.0.1").write(directory, "proxy")
+    authority.client("workload", "spiffe://lab/workload").write(directory, "workload")
     (directory / "ads.txt").write_text(f"# names of the lab that are blocked, with all below them\n{BLOCKED}\n")
     responder = Responder(tree, faults)
     async with trio.open_nursery() as nursery:

@@ -14,10 +14,12 @@ from tempfile import TemporaryDirectory
 
 import trio
 
-from dohproxy.lab.lab import Lab, open_lab
+from dohproxy.lab.lab import PROXY_NAME, Lab, open_lab
 from dohproxy.lab.samples import SAMPLES, ask, table
 
 PROXY_PORT = 5300
+TLS_PORT, WEB_PORT = 8853, 8443
+"""Where the proxy listens by TLS and QUIC, and by HTTPS, if these are free."""
 START = 10.0
 """Seconds that the proxy may take to start."""
 PAGE = 160
@@ -86,7 +88,8 @@ async def _demonstrate(lab: Lab, port: int, nursery: trio.Nursery) -> None:
     if port not in (0, chosen):
         _print(f"Port {port} of 127.0.0.1 is taken: the proxy listens on {chosen} instead.")
     config = lab.directory / "dohproxy.toml"
-    config.write_text(lab.config_toml(chosen, more='[log]\nlevel = "warning"\n'))
+    encrypted = free_port(TLS_PORT), free_port(WEB_PORT)
+    config.write_text(lab.config_toml(chosen, more='[log]\nlevel = "warning"\n', encrypted=encrypted))
     await start_proxy(config, chosen, nursery)
     _print(f"What the proxy on 127.0.0.1:{chosen} makes of the lab:\n")
     results = [await ask(sample, chosen) for sample in SAMPLES]
@@ -95,6 +98,21 @@ async def _demonstrate(lab: Lab, port: int, nursery: trio.Nursery) -> None:
     _print(f"\nThe lab serves {lab.dot_url} and {lab.doh_url}; the proxy has {config}. Try:")
     for tried in ("www.rsa.lab +dnssec", "expired.bogus.lab", "expired.bogus.lab +cd", "ads.lab", "rebind.lab AAAA"):
         _print(f"    dig @127.0.0.1 -p {chosen} {tried}")
+    for line in _encrypted_ways(lab, *encrypted):
+        _print(line)
+
+
+def _encrypted_ways(lab: Lab, tls_port: int, web_port: int) -> Iterator[str]:
+    """What to try of the proxy's encrypted listeners."""
+    ca_file, workload = lab.ca_file, lab.directory / "workload"
+    trusting = f"+tls-ca={ca_file} +tls-hostname={PROXY_NAME}"
+    yield f"\nBy TLS and QUIC on {tls_port}, by HTTPS and HTTP/3 on {web_port}:"
+    for port, how in ((tls_port, "tls"), (tls_port, "quic"), (web_port, "https")):
+        yield f"    kdig @127.0.0.1 -p {port} {trusting} +{how} www.rsa.lab"
+    yield f"    curl --cacert {ca_file} 'https://127.0.0.1:{web_port}/dns-query?name=www.rsa.lab&type=A'"
+    yield "As a workload with a certificate, which may ask for what is in rsa.lab and no more:"
+    shown = f"+tls-certfile={workload}.pem +tls-keyfile={workload}.key"
+    yield f"    kdig @127.0.0.1 -p {tls_port} {trusting} {shown} +tls www.ecdsa.lab"
 
 
 def free_port(wanted: int) -> int:

@@ -10,10 +10,11 @@ import time
 
 import pytest
 
-from dohproxy.config.load import load
+from dohproxy.config.load import load, parse
 from dohproxy.lab.lab import Lab
 from dohproxy.lab.main import free_port
 from dohproxy.lab.samples import Result, Sample, table
+from dohproxy.listen.credentials import credentials
 
 
 async def test_the_configuration_is_one_that_the_proxy_reads(lab: Lab) -> None:
@@ -27,6 +28,16 @@ async def test_the_configuration_is_one_that_the_proxy_reads(lab: Lab) -> None:
     assert [anchor.zone for anchor in settings.dnssec.anchors] == [b"\0"]
     file.write_text(lab.config_toml(5353, [lab.doh_url], more="[workers]\ncount = 2\n"))
     assert (len(load(file).upstreams), load(file).workers.count) == (1, 2)
+
+
+async def test_the_configuration_may_have_encrypted_listeners(lab: Lab) -> None:
+    settings = parse(lab.config_toml(5353, more="[workers]\ncount = 2\n", encrypted=(8853, 8443)), "lab.toml", lab.directory)
+    listen = settings.listen
+    assert [[one.port for one in way] for way in (listen.dot, listen.doq, listen.doh, listen.doh3)] == [
+        *([8853], [8853], [8443], [8443])
+    ]
+    assert (settings.warnings, settings.workers.count) == ((), 2)
+    assert credentials(settings.tls).certificates[0].current().chain
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
