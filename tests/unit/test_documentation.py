@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 from dohproxy.config.load import parse
+from dohproxy.lab.certificates import Authority
 from dohproxy.telemetry.counters import Counters
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
-def test_the_taste_of_configuration_is_good(tmp_path):
-    [text] = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_configurations_of_the_readme_are_good(tmp_path):
+    texts = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "ads.txt").write_text("ads.example\n")
-    assert parse(text, "README.md", tmp_path).warnings == ()
+    for stem in ("server", "clients", "proxy"):
+        Authority().server("dns.example").write(tmp_path, stem)
+    assert [parse(text, "README.md", tmp_path).warnings for text in texts] == [(), ()]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
