@@ -12,7 +12,8 @@ from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.session import StreamSession
 from dohproxy.upstream.addresses import Addresses
 from dohproxy.upstream.bootstrap import Locate
-from dohproxy.upstream.connection import Connection, Exchange, Route, State, StreamConnection
+from dohproxy.upstream.connection import Connection, Exchange, Route, State
+from dohproxy.upstream.stream_connection import StreamConnection
 from dohproxy.upstream.tls import Layer
 
 

@@ -1,4 +1,4 @@
-"""A defect that one connection, probe or watcher meets ends that one; questions under way are told, and the next are answered."""
+"""A defect that one connection, probe or watcher meets ends that one; questions under way are told, the next are answered."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from dohproxy.protocol.dns_stream import DnsStream
 from dohproxy.protocol.doq_client import DoqSession
 from dohproxy.resolve.selected import Group
 from dohproxy.upstream import either
-from dohproxy.upstream.connection import Connection, StreamConnection
-from dohproxy.upstream.either import Either
+from dohproxy.upstream.connection import Connection
 from dohproxy.upstream.dot import Dot
+from dohproxy.upstream.either import Either
 from dohproxy.upstream.network import Network
 from dohproxy.upstream.pool import Pool
 from dohproxy.upstream.quic import Path
 from dohproxy.upstream.quic_connection import QuicConnection
+from dohproxy.upstream.stream_connection import StreamConnection
 from dohproxy.upstream.tls import _Tls
 
 LIMIT = 10.0
@@ -233,21 +234,20 @@ async def test_parked_courses_are_told_of_the_end_of_the_pool(bench: QuicBench) 
     peer = await bench.serve(never)
     outcomes: list[ResolveError] = []
     with trio.fail_after(LIMIT):
-        async with courses.owned() as own:
-            async with trio.open_nursery() as nursery:
-                upstream = Dot(bench.settings(peer.port, "tls"), QUICK)
-                await nursery.start(upstream.run)
+        async with courses.owned() as own, trio.open_nursery() as nursery:
+            upstream = Dot(bench.settings(peer.port, "tls"), QUICK)
+            await nursery.start(upstream.run)
 
-                async def question() -> None:
-                    try:
-                        await upstream.begin(ask()).answer(trio.current_time() + LIMIT)
-                    except ResolveError as error:
-                        outcomes.append(error)
+            async def question() -> None:
+                try:
+                    await upstream.begin(ask()).answer(trio.current_time() + LIMIT)
+                except ResolveError as error:
+                    outcomes.append(error)
 
-                for _ in range(3):
-                    own.begin(question())
-                await trio.sleep(0.05)
-                nursery.cancel_scope.cancel()
+            for _ in range(3):
+                own.begin(question())
+            await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
     assert len(outcomes) == 3
 
 

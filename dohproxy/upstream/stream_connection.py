@@ -1,0 +1,134 @@
+"""A connection to an upstream over TCP: a session's octets through a layer, on a socket with one reader and one writer."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+
+import trio
+
+from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, ResolveError, UpstreamFailed
+from dohproxy.protocol.session import StreamSession
+from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
+from dohproxy.upstream.connection import Connection, Route
+from dohproxy.upstream.tls import Layer, Unwelcome
+
+_READ = 65536
+
+
+class StreamConnection(Connection):
+    """A connection over TCP: the session's octets through a layer, which is TLS or nothing."""
+
+    _session: StreamSession
+
+    def __init__(self, route: Route, session: StreamSession, layer: Layer) -> None:
+        super().__init__(route, session)
+        self._layer = layer
+        self._unsent = b""
+        self._socket: socket.socket | None = None
+
+    async def _live(self, nursery: trio.Nursery) -> None:
+        if (sock := await self._connect()) is not None:
+            nursery.start_soon(self._write, sock)
+            await self._read(sock)
+
+    async def _connect(self) -> socket.socket | None:
+        try:
+            self._socket = await connect(await self.route.addresses.known(), self.route.port)
+            self.route.addresses.worked(self._socket.getpeername()[0])
+        except OSError as error:
+            self._end(NoReachableUpstream(_words(error)))
+        return self._socket
+
+    # The reader
+
+    async def _read(self, sock: socket.socket) -> None:
+        try:
+            self._layer.shake_hands()
+            self._advance()
+            while True:
+                await trio.lowlevel.wait_readable(sock)
+                with suppress(BlockingIOError):
+                    data = sock.recv(_READ)
+                    acknowledge_quickly(sock)
+                    self._receive_untrusted(data)
+        except OSError as error:  # of TLS as well
+            self._end(self._broken(error))
+        except MalformedMessage as error:
+            self._end(UpstreamFailed(str(error)))
+
+    def _receive_untrusted(self, data: bytes) -> None:
+        if not data:
+            raise ConnectionError("closed the connection")
+        self._active = trio.current_time()
+        plain = self._layer.open(data)
+        if plain:
+            self._heard = self._active
+        for received in self._session.receive_untrusted(plain):
+            self._deliver(received)
+        if self._layer.ended:
+            raise ConnectionError("closed the connection")
+        self._advance()
+        self._end_if_done()
+
+    def _advance(self) -> None:
+        """After news from the peer: opens, lets waiting questions begin, sends what the session answers by itself."""
+        if self._layer.established:
+            self._admit()
+        else:
+            self._fail_waiting_if_closing()
+        self._gather()
+        if self._unsent:
+            self._bell.ring()
+
+    # The writer
+
+    async def _write(self, sock: socket.socket) -> None:
+        with suppress(OSError):  # the reader sees it too, and what the peer said before it
+            while True:
+                await self._bell.heard()
+                self._gather()
+                while self._unsent:
+                    await self._send(sock)
+
+    async def _send(self, sock: socket.socket) -> None:
+        try:
+            sent = sock.send(self._unsent)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock)
+            return
+        self._unsent = self._unsent[sent:]
+
+    def _gather(self) -> None:
+        """One TLS record a piece: several questions in one record made a server sit on its answers."""
+        if self._layer.established:
+            for piece in self._session.take():
+                self._layer.seal(piece)
+        self._unsent += self._layer.outgoing()
+
+    def _is_cut_off(self) -> bool:
+        return not is_local(self._socket)
+
+    def _broken(self, error: OSError) -> ResolveError:
+        if isinstance(error, Unwelcome):
+            return NoReachableUpstream(str(error))
+        if self._layer.established:
+            return Disconnected(_words(error))
+        return NoReachableUpstream(_words(error) + ("" if isinstance(error, ssl.SSLError) else " in the TLS handshake"))
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            with self._socket:
+                self._layer.close()
+                with suppress(OSError):  # a goodbye that does not fit is not worth waiting for
+                    self._socket.send(self._unsent + self._layer.outgoing())
+
+
+def _words(error: OSError) -> str:
+    """Why a connection failed, in a few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    return (error.strerror or str(error)).lower()
