@@ -11,13 +11,13 @@ from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import Transport
 from dohproxy.protocol.doh import DohSession
 from dohproxy.protocol.doh_exchange import Requests
-from dohproxy.upstream.pool import StreamPool
-from dohproxy.upstream.tls import Layer, TlsClient
+from dohproxy.upstream.pool import TlsPool
+from dohproxy.upstream.tls import TlsClient
 
 _HTTPS = 443
 
 
-class Doh(StreamPool):
+class Doh(TlsPool):
     """An upstream of scheme `https`. Raises BadAuthorities for an unusable `ca_file`; shows `own`, if any, to its server."""
 
     transport = Transport.DOH
@@ -42,16 +42,8 @@ class Doh(StreamPool):
         )
         self._tls = TlsClient(upstream, forwarding, "h2", alpn_required=True, own=own, complain=complain)
 
-    @property
-    def resumed(self) -> int:
-        """How many of its connections resumed a TLS session."""
-        return self._tls.resumed
-
     def _session(self) -> DohSession:
         return self._new_session()
-
-    def _layer(self) -> Layer:
-        return self._tls.layer()
 
 
 def authority(upstream: settings.Upstream) -> str:

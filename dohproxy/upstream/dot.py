@@ -12,8 +12,8 @@ from dohproxy.identity.followed import Complain, nobody
 from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import Transport
 from dohproxy.protocol.dns_stream import DnsStream
-from dohproxy.upstream.pool import StreamPool
-from dohproxy.upstream.tls import Layer, TlsClient
+from dohproxy.upstream.pool import TlsPool
+from dohproxy.upstream.tls import TlsClient
 
 
 class RandomIds:
@@ -32,7 +32,7 @@ class RandomIds:
 random_id: Callable[[], int] = RandomIds()
 
 
-class Dot(StreamPool):
+class Dot(TlsPool):
     """An upstream of scheme `tls`. Raises BadAuthorities for an unusable `ca_file`; shows `own`, if any, to its server."""
 
     transport = Transport.DOT
@@ -51,13 +51,5 @@ class Dot(StreamPool):
         self._new_session = partial(DnsStream, random_id, pipeline=forwarding.pipeline, checking_disabled=checking_disabled)
         self._tls = TlsClient(upstream, forwarding, "dot", own=own, complain=complain)
 
-    @property
-    def resumed(self) -> int:
-        """How many of its connections resumed a TLS session."""
-        return self._tls.resumed
-
     def _session(self) -> DnsStream:
         return self._new_session()
-
-    def _layer(self) -> Layer:
-        return self._tls.layer()

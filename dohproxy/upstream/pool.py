@@ -14,7 +14,7 @@ from dohproxy.upstream.addresses import Addresses
 from dohproxy.upstream.bootstrap import Locate
 from dohproxy.upstream.connection import Connection, Exchange, Route, State
 from dohproxy.upstream.stream_connection import StreamConnection
-from dohproxy.upstream.tls import Layer
+from dohproxy.upstream.tls import Layer, TlsClient
 
 
 class Pool:
@@ -169,3 +169,17 @@ class StreamPool(Pool):
     def _layer(self) -> Layer:
         """What protects a new connection."""
         raise NotImplementedError
+
+
+class TlsPool(StreamPool):
+    """One upstream that is spoken to over TLS; its kinds say what is spoken."""
+
+    _tls: TlsClient
+
+    @property
+    def resumed(self) -> int:
+        """How many of its connections resumed a TLS session."""
+        return self._tls.resumed
+
+    def _layer(self) -> Layer:
+        return self._tls.layer()
