@@ -1,39 +1,22 @@
 """The hit path below the listeners: replays finished replies, compiled where the build could compile it.
 
-The environment variable DOHPROXY_CORE chooses: `compiled` (an error if it is not there), `pure`, or `off`, where nothing is
-replayed and every query takes the whole way. Unset, it is compiled if that is there.
+What DOHPROXY_CORE says of it is told in `dohproxy.wire.choice`; with `off` every query takes the whole way.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from os import environ
-from types import ModuleType
 from typing import Protocol
 
 from dohproxy.core import pure
 from dohproxy.core.finished import Finished
 from dohproxy.core.pure import Counts, Failed, Groups, Miss, Recall, Tell
 from dohproxy.model import Peer, Transport
+from dohproxy.wire.choice import WISH, compiled_part
 
-
-def _chosen(wish: str) -> ModuleType | None:
-    """The compiled core, if it is wanted and there."""
-    if wish not in ("", "compiled"):
-        return None
-    try:
-        from dohproxy.core import _compiled  # noqa: PLC0415 -- it may not be there
-    except ImportError:
-        if wish:
-            raise
-        return None
-    return _compiled
-
-
-_wish = environ.get("DOHPROXY_CORE", "")
-_compiled = _chosen(_wish)
-KIND = "off" if _wish == "off" else "pure" if _compiled is None else "compiled"
+_compiled = compiled_part(__name__)
+KIND = "off" if WISH == "off" else "pure" if _compiled is None else "compiled"
 """Which core there is: compiled | pure | off"""
 
 

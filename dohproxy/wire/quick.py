@@ -1,35 +1,20 @@
 """What every miss goes through, compiled where the build could compile it: the ordinary there, all else in Python.
 
-The environment variable DOHPROXY_CORE chooses, as it does for `dohproxy.core`.
+Which it is, `choice` tells.
 """
 
 from __future__ import annotations
-
-from os import environ
-from types import ModuleType
 
 from dohproxy.model import Answer, Name, Question, Transport
 from dohproxy.wire import constants as c
 from dohproxy.wire import message as messages
 from dohproxy.wire import reply as replies
 from dohproxy.wire import request as requests
+from dohproxy.wire.choice import compiled_part
 from dohproxy.wire.framing import frame
 from dohproxy.wire.query import build_query
 
-
-def _chosen(wish: str) -> ModuleType | None:
-    if wish not in ("", "compiled"):
-        return None
-    try:
-        from dohproxy.wire import _compiled  # noqa: PLC0415 -- it may not be there
-    except ImportError:
-        if wish:
-            raise
-        return None
-    return _compiled
-
-
-_compiled = _chosen(environ.get("DOHPROXY_CORE", ""))
+_compiled = compiled_part("dohproxy.wire")
 
 if _compiled is None:
     parse_request_untrusted = requests.parse_request_untrusted
