@@ -1,7 +1,8 @@
 """Walls: a defect of the program ends the one thing that met it, and is told; the rest goes on.
 
 They stand at owners: around a connection, a stream, a query, a watcher. What nobody expects is a defect, of ours or of a
-library's. It is logged with its traceback, also out of a group of exceptions; to be cancelled is no defect.
+library's, also where it is no Exception, as a panic of cryptography's Rust is none. It is logged with its traceback, also out
+of a group of exceptions; to be cancelled is no defect.
 """
 
 from __future__ import annotations
@@ -20,13 +21,34 @@ _DOUBLINGS = 64
 """The first pause is so many times shorter than the longest."""
 
 
+_NO_DEFECTS = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+def _nothing() -> None:
+    pass
+
+
 @contextmanager
-def contained(what: str) -> Iterator[None]:
-    """Logs a defect within the block, as one of `what`; then the block is over, and nothing else."""
+def contained(what: str, then: Callable[[], None] = _nothing) -> Iterator[None]:
+    """Logs a defect within the block, as one of `what`, and calls `then`; the block is over, and nothing else."""
     try:
         yield
-    except* Exception as defects:  # noqa: BLE001 -- told
+    except BaseException as error:
+        group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
+        defects, others = group.split(is_defect)
+        if defects is None:
+            raise
         tell(what, defects)
+        then()
+        if others is not None:
+            raise others from None
+
+
+def is_defect(error: BaseException) -> bool:
+    """Whether it is one, and neither the wish to end something nor that among others."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_defect, error.exceptions))
+    return not isinstance(error, _NO_DEFECTS)
 
 
 def tell(what: str, defect: BaseException) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import trio
 
-from dohproxy.contained import contained, tell
+from dohproxy.contained import contained, is_defect, tell
 
 _PARKED, _AS_TASK = object(), object()
 _QUERY = "a query"
@@ -105,7 +105,7 @@ class Courses:
 
     def fail(self, course: Course, error: BaseException) -> None:
         """It ended by a defect, which is told, or by the wish to end it all, which the nursery is."""
-        if isinstance(error, Exception):
+        if is_defect(error):
             tell(_QUERY, error)
         else:
             self._nursery.start_soon(_raise, error)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
-from dohproxy.contained import tell
+from dohproxy.contained import is_defect, tell
 from dohproxy.core import recaller
 from dohproxy.core.finished import Finished, pack
 from dohproxy.errors import NotServed, ResolveError
@@ -145,8 +145,10 @@ class Front:
             return self._reply(request, asked, answer, generation)
         except ResolveError as error:
             return self._fail(request, asked, error)
-        except Exception as defect:  # noqa: BLE001 -- whatever a stranger's packet finds in us, the service goes on, and says so
-            tell("a query", defect)
+        except BaseException as error:  # whatever a stranger's packet finds in us, the service goes on, and says so
+            if not is_defect(error):
+                raise
+            tell("a query", error)
             return self._fail(request, asked, ResolveError("internal error"))
 
     def _reply(self, request: Request, asked: _Asked, answer: Answer, generation: Generation) -> bytes:

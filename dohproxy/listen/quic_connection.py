@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
 import trio
 from aioquic.quic import events
 
-from dohproxy.contained import tell
+from dohproxy.contained import contained
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.quic_queries import StreamQueries
 from dohproxy.listen.quic_table import QuicTable
 from dohproxy.model import Attested, Peer, Transport
 from dohproxy.protocol.quic_server import ServerConnection
+
+log = logging.getLogger(__name__)
 
 HANDSHAKE = 5.0
 """Seconds that a handshake may take."""
@@ -121,14 +124,9 @@ class QuicConnection:
         """Whether it is a handshake still, of a client that has shown its address to be true."""
         return self._session is None and self.quic.retried
 
-    @contextmanager
-    def contained(self) -> Iterator[None]:
+    def contained(self) -> AbstractContextManager[None]:
         """Has a defect within the block end this connection, and nothing else: whatever a stranger's packet finds in us."""
-        try:
-            yield
-        except Exception as defect:  # noqa: BLE001 -- told
-            tell("a QUIC connection", defect)
-            self._forget()
+        return contained("a QUIC connection", self._forget)
 
     # Packets
 
@@ -310,6 +308,7 @@ class QuicConnection:
         if self._session is None:
             self._table.handshakes -= 1
             self.counters.tls_failed += 1
+            log.debug("no connection with a client by QUIC: %s", self.quic.why_closed or "it went away")
         self._session = None
         self.queries.cancel()
         self._table.leave(self)

@@ -13,7 +13,7 @@ from math import inf
 import trio
 from msgspec import Struct
 
-from dohproxy.contained import tell
+from dohproxy.contained import is_defect, tell
 from dohproxy.courses import Course, parked, stepped
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError
 from dohproxy.model import Answer, Question, Transport
@@ -269,8 +269,9 @@ class Connection:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch)
                     await self._live(nursery)
-        except Exception:
-            self._error = Disconnected(_SPOILT)
+        except BaseException as error:
+            if is_defect(error):
+                self._error = Disconnected(_SPOILT)
             raise
         finally:
             self.state = State.CLOSED

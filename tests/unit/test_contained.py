@@ -90,3 +90,27 @@ async def _fail_when_cancelled():
         await trio.sleep_forever()
     finally:
         raise ZeroDivisionError
+
+
+class Panic(BaseException):
+    """As pyo3's PanicException is one."""
+
+
+async def test_a_panic_is_a_defect_too(caplog):
+    with contained("a thing"):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_panic)
+    assert told(caplog) == [("a thing failed by a defect of the program", Panic)]
+
+
+def test_what_is_to_be_done_after_a_defect_is_done_once():
+    done = []
+    with contained("a thing", lambda: done.append(1)):
+        raise ZeroDivisionError
+    with contained("a thing", lambda: done.append(2)):
+        pass
+    assert done == [1]
+
+
+async def _panic():
+    raise Panic
