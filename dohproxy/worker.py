@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from dohproxy import core
-from dohproxy.build import Service
 from dohproxy.config.settings import Settings
 from dohproxy.contained import contained, kept, tell
 from dohproxy.errors import DohproxyError
@@ -29,6 +28,7 @@ from dohproxy.listen.tls import TlsServer
 from dohproxy.listen.udp import UdpListener
 from dohproxy.master import OK, Master, ServiceManager, guarded, obey, tell_kept
 from dohproxy.protocol.doh_request import Site
+from dohproxy.service import Service
 from dohproxy.telemetry import logs
 from dohproxy.telemetry.counters import Counters
 from dohproxy.telemetry.evidence import EvidenceLog

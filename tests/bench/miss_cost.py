@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from dns_peers import Certificates
 from programs import Running, execute, free_ports
 
-from dohproxy.build import Service
 from dohproxy.config.load import parse
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.sockets import open_sockets
 from dohproxy.listen.udp import UdpListener
+from dohproxy.service import Service
 from dohproxy.telemetry.counters import Counters
 from dohproxy.wire import names
 from dohproxy.worker import _settle_memory

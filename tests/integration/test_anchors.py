@@ -20,7 +20,6 @@ from click.testing import CliRunner
 from dns.dnssectypes import Algorithm
 
 from dohproxy import build
-from dohproxy.build import Service
 from dohproxy.cli.anchors import look
 from dohproxy.cli.main import main
 from dohproxy.cli.standing import Standing, lines_of, record_of
@@ -33,6 +32,7 @@ from dohproxy.lab.lab import Lab, open_lab
 from dohproxy.lab.samples import extended_errors
 from dohproxy.lab.signer import Key
 from dohproxy.model import Transport
+from dohproxy.service import Service
 from dohproxy.telemetry.counters import Counters
 
 DAY = 86400

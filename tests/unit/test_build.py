@@ -12,7 +12,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from dohproxy.build import RELEASED, Meaning, Service, anchors_of, limits_of, negative_anchors_of, rehearsed
+from dohproxy.build import RELEASED, Meaning, anchors_of, limits_of, negative_anchors_of, rehearsed
 from dohproxy.config.load import parse
 from dohproxy.config.settings import Anchor, Dnssec, Settings, Spiffe, Upstream, Zone
 from dohproxy.errors import ConfigError, NotReady
@@ -20,6 +20,7 @@ from dohproxy.identity.own import BadCertificate
 from dohproxy.lab.certificates import Authority
 from dohproxy.lab.lab import Lab, open_lab
 from dohproxy.model import Mode, Transport
+from dohproxy.service import Service
 from dohproxy.wire import names
 from dohproxy.wire.constants import DS
 
