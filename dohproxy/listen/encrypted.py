@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from dohproxy.listen.tcp import OPENING, Served
 from dohproxy.listen.tls import TlsServer
 from dohproxy.listen.tls_stream import TlsStream
 from dohproxy.model import Attested, Peer, Transport
+
+log = logging.getLogger(__name__)
 
 Speak = Callable[[TlsStream, Peer, Intake], Served]
 """Makes the connection, once the peer is known and the protocol agreed on."""
@@ -59,8 +62,9 @@ class Encrypted:
         with self._opening:
             try:
                 await self._stream.shake_hands()
-            except trio.BrokenResourceError:
+            except trio.BrokenResourceError as error:
                 counters.tls_failed += 1
+                log.debug("no connection with a client by TLS: %s", error)
                 return None
             counters.tls_handshakes += 1
             counters.tls_resumed += self._stream.resumed

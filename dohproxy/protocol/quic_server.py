@@ -97,6 +97,11 @@ class ServerConnection(QuicConnection):
         path = self._network_paths[0]
         return path.addr if path.is_validated else None
 
+    @property
+    def why_closed(self) -> str:
+        """In words, whoever said them; "" where nobody did."""
+        return "" if self._close_event is None else self._close_event.reason_phrase
+
     def close(self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = "") -> None:
         """End it, or note that aioquic does."""
         self.closing = True

@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -368,6 +369,18 @@ async def test_dns_over_tls(make, authority, intake, nursery, front):
     assert (counters.dot_queries, counters.tcp_queries, counters.tls_handshakes, counters.tls_failed) == (2, 0, 1, 0)
     visit.client.close()
     await visit.ended.wait()
+
+
+async def test_why_a_client_is_refused_is_in_the_log_for_debugging(make, authority, intake, nursery, caplog):
+    caplog.set_level("DEBUG", "dohproxy.listen")
+    visit = Visit(nursery, make("request"), intake, client_context(authority, authority.client("web", PAY, PAY + "2")))
+    with suppress(ssl.SSLError):
+        await visit.client.shake_hands()
+        await visit.client.receive()
+    visit.client.close()
+    await visit.ended.wait()
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith("no connection with a client by TLS: ") and "URI" in told
 
 
 async def test_a_handshake_is_not_waited_for_long(make, authority, intake, nursery, autojump_clock):

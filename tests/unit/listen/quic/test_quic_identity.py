@@ -73,21 +73,24 @@ def past():
 
 @pytest.mark.parametrize("required", [True, False])
 @pytest.mark.parametrize(
-    ("make", "error"),
+    ("make", "error", "why"),
     [
-        (lambda _: Authority("stranger").client("ledger", PAY), UNKNOWN_CA),
-        (lambda authority: authority.client("ledger", PAY, validity=past()), EXPIRED),
-        (lambda authority: authority.server("ledger"), UNSUPPORTED),
-        (lambda authority: authority.client("ledger", PAY, WEB), BAD),
+        (lambda _: Authority("stranger").client("ledger", PAY), UNKNOWN_CA, "no authority of ours vouches"),
+        (lambda authority: authority.client("ledger", PAY, validity=past()), EXPIRED, "see its dates"),
+        (lambda authority: authority.server("ledger"), UNSUPPORTED, "clients"),
+        (lambda authority: authority.client("ledger", PAY, WEB), BAD, "URI"),
     ],
 )
-async def test_clients_that_do_not_verify_are_refused(guarded, caller, front, authority, required, make, error):
+async def test_clients_that_do_not_verify_are_refused(guarded, caller, front, authority, required, make, error, why, caplog):
+    caplog.set_level("DEBUG", "dohproxy.listen")
     listener = guarded(required)
     one = await ask_at_once(caller, listener, credentials=make(authority))
     assert (one.reply, one.closed.error_code) == (None, error)
     assert (front.asked, listener.counters.doq_queries, listener.counters.quic_open, listener.table.handshakes) == ([], 0, 0, 0)
     assert (listener.counters.tls_handshakes, listener.counters.tls_failed) == (0, 1)
     assert not listener.reception.tickets
+    [told] = [record.getMessage() for record in caplog.records if "by QUIC" in record.getMessage()]
+    assert why in told
 
 
 async def test_a_certificate_that_cannot_be_read_is_refused(guarded, caller, front, of_pay, caplog):
