@@ -32,7 +32,8 @@ REMEMBERED_HASHES: Final = 512
 OVERHEAD: Final = 1000
 """Octets of memory that an entry takes besides its names, RDATA and signatures, about."""
 
-_LEARNT: Final = (c.SOA, c.NSEC, c.NSEC3)
+_DENIALS: Final = (c.NSEC, c.NSEC3)
+_LEARNT: Final = (c.SOA, *_DENIALS)
 """Types of which not only what a wildcard made is kept."""
 _SIGNER: Final = 18
 """Where the signer's name stands in the RDATA of an RRSIG (RFC 4034 3.1)."""
@@ -124,6 +125,8 @@ class ProofStore:
         self.octets = 0
         self._zones: dict[Name, _Zone] = {}
         self._kept: OrderedDict[_Kept, None] = OrderedDict()
+        self._signed: dict[bytes, _Kept] = {}
+        """The same by their first signatures."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -132,6 +135,7 @@ class ProofStore:
         """Forget everything."""
         self._zones.clear()
         self._kept.clear()
+        self._signed.clear()
         self.octets = 0
 
     # Learning
@@ -142,7 +146,16 @@ class ProofStore:
             return
         rrsets = (*answer.authority, *answer.answer)
         for rrset in sorted(rrsets, key=lambda rrset: rrset.rdtype != c.SOA):  # the SOA bounds the others' time
-            self._learn(rrset, now)
+            if not self._is_known(rrset, now):
+                self._learn(rrset, now)
+
+    def _is_known(self, rrset: RRset, now: float) -> bool:
+        """Whether just this is kept, for as long but for a second; then it counts as used."""
+        kept = self._signed.get(rrset.signatures[0]) if rrset.signatures else None
+        if kept is None or kept.rrset.rdatas != rrset.rdatas or abs(self._expires(kept.zone, rrset, now) - kept.expires) >= 1:
+            return False
+        self._kept.move_to_end(kept)
+        return True
 
     def _learn(self, rrset: RRset, now: float) -> None:
         if rrset.ttl < 1:
@@ -159,10 +172,10 @@ class ProofStore:
         elif rrset.rdtype == c.NSEC3:
             self._learn_nsec3(zone, rrset, now)
         elif rrset.rdtype == c.SOA and owner == name:
-            self._keep(_Kept(zone, zone.soa, c.SOA, rrset, now + min(negative_ttl(rrset), self.max_ttl)))
+            self._keep(_Kept(zone, zone.soa, c.SOA, rrset, self._expires(zone, rrset, now)))
         elif names.is_wildcard(owner):
             source = RRset(owner, rrset.rdtype, rrset.ttl, rrset.rdatas, rrset.signatures)
-            self._keep(_Kept(zone, zone.wildcards, (owner, rrset.rdtype), source, now + min(rrset.ttl, self.max_ttl)))
+            self._keep(_Kept(zone, zone.wildcards, (owner, rrset.rdtype), source, self._expires(zone, rrset, now)))
 
     def _learn_nsec(self, zone: _Zone, rrset: RRset, now: float) -> None:
         """Keep a record, and let go of those in its span: it is newer, and says that they are gone."""
@@ -172,7 +185,7 @@ class ProofStore:
         record = records[0]
         for gone in zone.ordered.between(record.low, record.high):
             self._forget(gone)
-        kept = _Kept(zone, zone.ordered, record.low, rrset, self._denial_expires(zone, rrset, now))
+        kept = _Kept(zone, zone.ordered, record.low, rrset, self._expires(zone, rrset, now))
         kept.record = record
         self._keep(kept)
 
@@ -187,14 +200,18 @@ class ProofStore:
             zone.parameters = record.parameters
         for gone in zone.hashed.between(record.owner, record.next if record.next > record.owner else None):
             self._forget(gone)
-        kept = _Kept(zone, zone.hashed, record.owner, rrset, self._denial_expires(zone, rrset, now))
+        kept = _Kept(zone, zone.hashed, record.owner, rrset, self._expires(zone, rrset, now))
         kept.record = record
         self._keep(kept)
 
-    def _denial_expires(self, zone: _Zone, rrset: RRset, now: float) -> float:
-        """When a denial record is to be forgotten: no later than the zone's SOA allows (RFC 8198 5.4, RFC 9077 3)."""
-        soa = zone.soa.get(c.SOA)
-        return now + min(rrset.ttl, self.max_ttl, negative_ttl(soa.rrset) if soa else self.max_ttl)
+    def _expires(self, zone: _Zone, rrset: RRset, now: float) -> float:
+        """When this is to be forgotten; a denial no later than the zone's SOA allows (RFC 8198 5.4, RFC 9077 3)."""
+        ttl = min(rrset.ttl, self.max_ttl)
+        if rrset.rdtype == c.SOA:
+            return now + min(ttl, negative_ttl(rrset))
+        if rrset.rdtype in _DENIALS and (soa := zone.soa.get(c.SOA)):
+            return now + min(ttl, negative_ttl(soa.rrset))
+        return now + ttl
 
     def _keep(self, kept: _Kept) -> None:
         old = kept.shelf.get(kept.key)
@@ -203,21 +220,27 @@ class ProofStore:
                 self._forget(old)
             return
         if old is not None:
-            del self._kept[old]
-            self.octets -= old.octets
+            self._lose(old)
         self._zones[kept.zone.name] = kept.zone
         kept.shelf[kept.key] = kept
         self._kept[kept] = None
+        self._signed[kept.rrset.signatures[0]] = kept
         self.octets += kept.octets
         while self.octets > self.limit:
             self._forget(next(iter(self._kept)))
 
     def _forget(self, kept: _Kept) -> None:
         del kept.shelf[kept.key]
-        del self._kept[kept]
-        self.octets -= kept.octets
+        self._lose(kept)
         if not kept.zone:
             self._zones.pop(kept.zone.name, None)
+
+    def _lose(self, kept: _Kept) -> None:
+        """It does not count any more."""
+        del self._kept[kept]
+        if self._signed.get(kept.rrset.signatures[0]) is kept:
+            del self._signed[kept.rrset.signatures[0]]
+        self.octets -= kept.octets
 
     # Answering
 
@@ -239,7 +262,7 @@ class ProofStore:
         """The deepest zone known that the question is for; a DS is its parent's."""
         for suffix in names.suffixes(question.qname):
             zone = self._zones.get(suffix)
-            if zone and not (question.qtype == c.DS and suffix == question.qname != names.ROOT):
+            if zone is not None and not (question.qtype == c.DS and suffix == question.qname != names.ROOT):
                 return zone
         return None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
+from typing import Final
 
 from msgspec import Struct
 
@@ -24,6 +26,10 @@ OPT_OUT = 1
 """The one flag (RFC 5155 3.1.2.1)."""
 MAX_SETS = 4
 """Parameter sets that are tried: a zone has two while it changes its salt (RFC 5155 10.4); more would be a waste of hashes."""
+
+
+_AT_HAND: Final = 64
+"""RRsets that are not read again: one is looked at several times, and some are repeated from answer to answer."""
 
 
 class Parameters(Struct, frozen=True, gc=False):
@@ -71,13 +77,21 @@ class Chain(Struct, frozen=True):
     def matching(self, name: Name) -> Nsec3 | None:
         """The record that matches the name."""
         digest = self.hash(name)
-        return next((record for record in self.records if record.owner == digest), None)
+        for record in self.records:
+            if record.owner == digest:
+                return record
+        return None
 
     def covering(self, name: Name) -> Nsec3 | None:
         """The record that covers the name; one without opt-out if there is one."""
         digest = self.hash(name)
-        found = [record for record in self.records if record.covers(digest)]
-        return min(found, key=lambda record: record.opt_out, default=None)
+        found: Nsec3 | None = None
+        for record in self.records:
+            if record.covers(digest) and (found is None or found.opt_out):
+                if not record.opt_out:
+                    return record
+                found = found or record
+        return found
 
 
 class Records(Struct, frozen=True):
@@ -139,18 +153,19 @@ def read(proofs: Iterable[RRset], zone: Name, max_iterations: int, budget: Budge
     return Records(tuple(chains), tuple(beyond))
 
 
-def read_rrset(rrset: RRset, zone: Name) -> list[Nsec3]:
+@lru_cache(_AT_HAND)
+def read_rrset(rrset: RRset, zone: Name) -> tuple[Nsec3, ...]:
     """The usable records of one NSEC3 RRset: it must stand right below the apex, and not come from a wildcard."""
     digest = owner_digest(rrset.owner, zone)
     if digest is None or signed_owner(rrset) != rrset.owner:
-        return []
+        return ()
     found = []
     for rdata in rrset.rdatas:
         try:
             found.append(_record_untrusted(rrset, digest, rdata))
         except MalformedMessage:
             continue  # it proves nothing: the same as its not being there
-    return found
+    return tuple(found)
 
 
 def owner_digest(owner: Name, zone: Name) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -20,6 +21,9 @@ from dohproxy.wire.rdata import canonical_rdata
 _FIXED: Final = struct.Struct("!HBBIIIH")
 _RECORD: Final = struct.Struct("!HHIH")
 _SPAN: Final = 1 << 32
+_HALF: Final = 1 << 31
+_AT_HAND: Final = 64
+"""Signatures that are not read again: a record is looked at several times, and some are repeated from answer to answer."""
 
 
 class Rrsig(Struct, frozen=True, gc=False):
@@ -39,6 +43,7 @@ class Rrsig(Struct, frozen=True, gc=False):
     signature: bytes
 
 
+@lru_cache(_AT_HAND)
 def read_rrsig_untrusted(rdata: bytes) -> Rrsig:
     """The signature in an RRSIG's RDATA; raises MalformedMessage."""
     try:
@@ -70,7 +75,7 @@ class Dates(Struct, frozen=True, gc=False):
 
 def serial_gap(later: int, earlier: int) -> int:
     """Seconds from `earlier` to `later` in serial number arithmetic of 32 bits: -2^31 … 2^31-1 (RFC 1982 3.2)."""
-    return (later - earlier + (_SPAN >> 1)) % _SPAN - (_SPAN >> 1)
+    return (later - earlier + _HALF) % _SPAN - _HALF
 
 
 def date_text(timestamp: int, wall: int) -> str:
@@ -156,6 +161,7 @@ def _verified(rrset: RRset, good: bytes, rrsig: Rrsig, key: Key, dates: Dates) -
     return Verified(rrset, rrsig, key, rrsig.labels < _signable_labels(rrset.owner))
 
 
+@lru_cache(_AT_HAND)
 def _signable_labels(owner: Name) -> int:
     """What the labels field of a signature of an RRset as it stands in the zone says (RFC 4034 3.1.3)."""
     return names.label_count(owner) - names.is_wildcard(owner)
@@ -179,12 +185,13 @@ def _flaw_in_form(rrset: RRset, rrsig: Rrsig, zone: Name) -> Flaw | None:
 def _flaw_in_dates(rrsig: Rrsig, dates: Dates) -> Flaw | None:
     if serial_gap(rrsig.expiration, rrsig.inception) < 0:
         return Flaw(c.EDE_SIGNATURE_EXPIRED_BEFORE_VALID, f"RRSIG by key {rrsig.key_tag} expires before it becomes valid")
-    if serial_gap(rrsig.inception, dates.wall) > 0 and serial_gap(rrsig.inception, dates.wall) > dates.skew(rrsig):
+    early, late = serial_gap(rrsig.inception, dates.wall), serial_gap(dates.wall, rrsig.expiration)
+    if early > 0 and early > dates.skew(rrsig):
         return Flaw(
             c.EDE_SIGNATURE_NOT_YET_VALID,
             f"RRSIG by key {rrsig.key_tag} is not valid before {date_text(rrsig.inception, dates.wall)}",
         )
-    if serial_gap(dates.wall, rrsig.expiration) > 0 and serial_gap(dates.wall, rrsig.expiration) > dates.skew(rrsig):
+    if late > 0 and late > dates.skew(rrsig):
         return Flaw(c.EDE_SIGNATURE_EXPIRED, f"RRSIG by key {rrsig.key_tag} expired {date_text(rrsig.expiration, dates.wall)}")
     return None
 
