@@ -39,7 +39,7 @@ class Tries:
         return member
 
     def tarries(self, member: Member, *, silent: bool = False) -> None:
-        """No answer as soon as usual: it will be asked once more if need be, and first of all if it is altogether silent."""
+        """No answer as soon as usual: it may be asked once more, and does not wait for that if it is altogether silent."""
         self._fail(member, NoReachableUpstream(_LATE))
         self._again(member, self._plan.appendleft if silent else self._plan.append)
 

@@ -37,7 +37,7 @@ class Health:
         What it answered since then speaks for it: then only that question is slow. A `certain` failure (no connection)
         needs no second.
         """
-        if not certain and self._answered > began:
+        if not certain and self.answered_since(began):
             return False
         was_up = self.up
         self.reason = reason
@@ -45,6 +45,10 @@ class Health:
         self.up = self.up and self._failures < FAILURES
         self._owes_return |= not self.up
         return was_up and not self.up
+
+    def answered_since(self, began: float) -> bool:
+        """Whether it has answered anything, whatever was asked, after that."""
+        return self._answered > began
 
     def reset(self) -> None:
         """What was known does not hold any more: up, until it fails once."""

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from dohproxy.contained import tell
 from dohproxy.errors import ResolveError
-from dohproxy.model import INTERNAL, Name, Query, Question
+from dohproxy.model import INTERNAL, Answer, Name, Query, Question
 from dohproxy.resolve.health import FIRST_PAUSE, pauses
-from dohproxy.resolve.member import Member, Upstream
+from dohproxy.resolve.member import Exchange, Member, Upstream
 from dohproxy.resolve.pace import Pace
 from dohproxy.wire.constants import NS
 from dohproxy.wire.names import to_text
@@ -19,6 +20,9 @@ PROBE = Question(b"\0", NS)
 """What every resolver has at hand."""
 _QUIET = 60.0
 """Seconds between two lines of the log about doubts in one upstream."""
+
+_Probe = tuple[float, Exchange | ResolveError]
+"""When it was begun, and what came of beginning it."""
 
 _log = logging.getLogger("dohproxy.upstream")
 
@@ -45,6 +49,7 @@ class Standing:
 
     def came_back(self, member: Member) -> None:
         """Its health turned good."""
+        self._end_probing(member)
         self.rank()
         if self._told_lost:
             self._told_lost = False
@@ -76,9 +81,7 @@ class Standing:
             member.upstream.renew()
             member.health.reset()
             member.pace = Pace()
-            if member.probing is not None:
-                member.probing.cancel()
-                member.probing = None
+            self._end_probing(member)
         self.rank()
         for member in self.members:
             self.probe_soon(member)
@@ -104,43 +107,65 @@ class Standing:
     # Probes
 
     def probe_soon(self, member: Member) -> None:
-        """Ask in the background whether it answers, unless that is done already."""
+        """Ask whether it answers, now and in the background, unless that is done already."""
         if self.nursery is not None and member.probing is None:
             member.probing = trio.CancelScope()
-            self.nursery.start_soon(self._probe_until_up, member, member.probing)
+            self.nursery.start_soon(self._probe_until_up, member, member.probing, self._begun(member))
 
-    async def _probe_until_up(self, member: Member, scope: trio.CancelScope) -> None:
+    @staticmethod
+    def _end_probing(member: Member) -> None:
+        if member.probing is not None:
+            member.probing.cancel()
+            member.probing = None
+
+    async def _probe_until_up(self, member: Member, scope: trio.CancelScope, begun: _Probe) -> None:
         """Asks one upstream a cheap question, less and less often, until it answers whatever it may be.
 
         While there is none that answers, the question is cheaper than waiting: it is asked as often as at first.
         """
         with scope:
             for pause in pauses():
-                if await self._probe(member):
+                if await self._probe(member, begun):
                     break
                 await trio.sleep(FIRST_PAUSE if self.lost else pause)
+                begun = self._begun(member)
         if member.probing is scope:
             member.probing = None
 
-    async def _probe(self, member: Member) -> bool:
+    def _begun(self, member: Member) -> _Probe:
         began = trio.current_time()
-        query = Query(PROBE, INTERNAL, began + self._timeout)
         try:
-            exchange = member.upstream.begin(query)
-            try:
-                answer = await exchange.answer(query.deadline)
-            finally:
-                exchange.drop()
-            reason = "no answer in time"
+            return began, member.upstream.begin(Query(PROBE, INTERNAL, began + self._timeout))
         except ResolveError as error:
-            answer, reason = None, str(error)
+            return began, error
+        except Exception as defect:  # noqa: BLE001 -- told
+            return began, _failed(member, defect)
+
+    async def _probe(self, member: Member, begun: _Probe) -> bool:
+        began, exchange = begun
+        try:
+            answer, reason = await self._outcome(exchange, began + self._timeout)
+        except Exception as defect:  # noqa: BLE001 -- told
+            answer, reason = None, str(_failed(member, defect))
         if answer is not None:
             if member.health.succeeded(trio.current_time()):
                 self.came_back(member)
         elif member.health.failed(reason, began, certain=True):
-            self.rank()
+            self.went_down(member)
         self._tell_if_lost()
         return member.health.up
+
+    @staticmethod
+    async def _outcome(exchange: Exchange | ResolveError, until: float) -> tuple[Answer | None, str]:
+        """The answer, or why there is none."""
+        if isinstance(exchange, ResolveError):
+            return None, str(exchange)
+        try:
+            return await exchange.answer(until), "no answer in time"
+        except ResolveError as error:
+            return None, str(error)
+        finally:
+            exchange.drop()
 
     def _tell_if_lost(self) -> None:
         """Says once that nothing works, and not again before something does."""
@@ -149,6 +174,11 @@ class Standing:
         self._told_lost = True
         reasons = "; ".join(f"{member.name}: {member.health.reason}" for member in self.members)
         _log.warning("no upstream can be reached%s: %s; still trying", self._where, reasons)
+
+
+def _failed(member: Member, defect: Exception) -> ResolveError:
+    tell(f"probing {member.name}", defect)
+    return ResolveError("internal error")
 
 
 def _described(member: Member) -> str:

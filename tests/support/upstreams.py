@@ -29,6 +29,8 @@ class Fake:
         self.manners = list(manners)
         self.asked: list[Query] = []
         self.probes = 0
+        self.probed: Manner | None = None
+        """What probes get, unless it is what the next question does."""
         self.dropped = 0
         self.renewed = 0
         self.spoke = float("-inf")
@@ -36,7 +38,7 @@ class Fake:
     def begin(self, asked: Query) -> FakeExchange:
         if asked.question.qname == b"\0":
             self.probes += 1
-            return FakeExchange(Fake("", GOOD), self.manners[0])
+            return FakeExchange(Fake("", GOOD), self.manners[0] if self.probed is None else self.probed)
         self.asked.append(asked)
         manner = self.manners.pop(0) if len(self.manners) > 1 else self.manners[0]
         if isinstance(manner, NotReady | Overloaded):

@@ -9,7 +9,7 @@ from stages import answer, query
 from trio.testing import MockClock
 from upstreams import GOOD, OTHER, SILENCE, Fake, Start
 
-from dohproxy.errors import NoReachableUpstream, ResolveError, UpstreamFailed
+from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.resolve.doubts import HALF_LIFE
 from dohproxy.resolve.selected import Group
 from dohproxy.wire.names import from_text
@@ -29,12 +29,88 @@ async def took(group: Group, name: str = "www.example.", **more: object) -> floa
 # An upstream that is silent
 
 
-async def test_a_silent_upstream_is_soon_asked_again_beside_the_next(autojump_clock: MockClock, start: Start) -> None:
-    first, second = Fake("first", GOOD), Fake("second", (5.0, OTHER))
+async def test_a_silent_connection_is_soon_given_up_for_another_of_the_same_upstream(
+    autojump_clock: MockClock, start: Start
+) -> None:
+    first, second = Fake("first", GOOD), Fake("second", OTHER)
     group = await start(first, second)
     first.manners[:] = [SILENCE, GOOD]
     assert await took(group) == pytest.approx(0.4)
+    assert [len(fake.asked) for fake in (first, second)] == [2, 0]
+
+
+async def test_an_upstream_without_a_sign_of_life_is_soon_left_for_the_next(autojump_clock: MockClock, start: Start) -> None:
+    first, second = Fake("first", GOOD), Fake("second", OTHER)
+    group = await start(first, second)
+    first.manners[:] = [SILENCE]
+    assert await took(group) == pytest.approx(0.65)
     assert [len(fake.asked) for fake in (first, second)] == [2, 1]
+
+
+async def test_an_upstream_that_tells_it_cannot_be_reached_is_left_at_once(autojump_clock: MockClock, start: Start) -> None:
+    first, second = Fake("first", GOOD), Fake("second", OTHER)
+    group = await start(first, second)
+    first.manners[:] = [SILENCE, NoReachableUpstream("refused")]
+    assert await took(group) == pytest.approx(0.4)
+    assert repr(group) == "<Group: first down (refused), second up>"
+
+
+async def test_a_slow_name_is_no_silence_where_its_upstream_answers_a_probe(
+    autojump_clock: MockClock, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    first, second = Fake("first", GOOD), Fake("second", OTHER)
+    group = await start(first, second)
+    first.manners[:], first.probed = [(1.0, GOOD)], (0.05, GOOD)
+    for _ in range(5):
+        await trio.sleep(30)
+        assert await took(group) == pytest.approx(1.0)
+    assert not second.asked and not caplog.records
+    assert repr(group) == "<Group: first up, second up>"
+
+
+async def test_a_name_that_is_slower_than_a_try_may_be_is_asked_elsewhere_without_blame(
+    autojump_clock: MockClock, start: Start
+) -> None:
+    first, second = Fake("first", GOOD), Fake("second", OTHER)
+    group = await start(first, second)
+    first.manners[:], first.probed = [SILENCE], (0.05, GOOD)
+    for _ in range(5):
+        assert await took(group) == pytest.approx(1.5)
+    assert [len(fake.asked) for fake in (first, second)] == [10, 5]
+    assert repr(group) == "<Group: first up, second up>"
+
+
+async def test_a_try_that_makes_room_for_the_next_says_nothing(autojump_clock: MockClock, start: Start) -> None:
+    first, second = Fake("first", GOOD), Fake("second", OTHER)
+    group = await start(first, second)
+    first.manners[:], first.probed = [(0.41, Disconnected("the connection stalled")), (0.6, GOOD)], (0.05, GOOD)
+    assert await took(group) == pytest.approx(1.0)
+    assert not second.asked
+
+
+async def test_many_questions_in_doubt_take_one_probe(autojump_clock: MockClock, start: Start) -> None:
+    first, second = Fake("first", GOOD), Fake("second", OTHER)
+    group = await start(first, second)
+    first.manners[:], before = [SILENCE], first.probes
+    async with trio.open_nursery() as asking:
+        for _ in range(50):
+            asking.start_soon(took, group)
+    assert first.probes - before == 1
+    assert repr(group) == "<Group: first down (no answer in time), second up>"
+
+
+async def test_who_came_back_by_an_answer_is_probed_anew(autojump_clock: MockClock, start: Start) -> None:
+    """Rather than when the pause is over that was begun while it was down."""
+    first, second = Fake("first", NoReachableUpstream("refused")), Fake("second", NoReachableUpstream("refused"))
+    group = await start(first, second)
+    second.manners[:] = [OTHER]
+    await trio.sleep(100)
+    first.manners[:], second.manners[:] = [GOOD], [NoReachableUpstream("refused")]
+    await group.resolve(query("www.example."))
+    first.manners[:], first.probed = [(1.0, GOOD)], (0.05, GOOD)
+    second.manners[:] = [OTHER]
+    assert await took(group) == pytest.approx(1.0)
 
 
 async def test_a_slow_answer_beside_quick_ones_is_waited_for(autojump_clock: MockClock, start: Start) -> None:
@@ -71,7 +147,7 @@ async def test_two_silences_bring_an_upstream_down(autojump_clock: MockClock, st
     first, second = Fake("first", GOOD), Fake("second", OTHER)
     group = await start(first, second)
     first.manners[:] = [SILENCE]
-    assert [await took(group) for _ in range(3)] == pytest.approx([0.4, 0.4, 0])
+    assert [await took(group) for _ in range(3)] == pytest.approx([0.65, 0.65, 0])
 
 
 # Nothing can be reached
