@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import pytest
 import trio
@@ -23,13 +24,15 @@ async def slow_beside_others(peer: Peer, stream: trio.abc.Stream) -> None:
         await stream.send_all(framed(reply_to(query)))
 
     async with trio.open_nursery() as nursery:
-        while True:
-            query = await messages.next()
-            peer.queries.append(query)
-            if b"\x04slow" in query:
-                nursery.start_soon(later, query)
-            else:
-                await stream.send_all(framed(reply_to(query)))
+        with suppress(trio.EndOfChannel):
+            while True:
+                query = await messages.next()
+                peer.queries.append(query)
+                if b"\x04slow" in query:
+                    nursery.start_soon(later, query)
+                else:
+                    await stream.send_all(framed(reply_to(query)))
+        nursery.cancel_scope.cancel()
 
 
 async def slow_one_by_one(peer: Peer, stream: trio.abc.Stream) -> None:
