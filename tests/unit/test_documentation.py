@@ -40,6 +40,13 @@ def test_every_room_and_every_layer_is_on_the_map():
     assert [part for part in rooms + modules if f"`{part}`" not in text] == []
 
 
+def test_every_file_on_the_map_is_there():
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)/` \| (.*)\|$", text, re.MULTILINE)
+    named = [f"dohproxy/{room}/{module}.py" for room, told in rows for module in re.findall(r"`(\w+)`", told)]
+    assert len(named) > 80 and [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_the_floors_are_those_that_are_checked():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     assert " > ".join(contracts[0]["layers"]) in (ROOT / "docs/architecture.md").read_text()
