@@ -259,7 +259,10 @@ def miss(bench: Bench) -> Table:
     bench.start_all()
     count = bench.args.queries or 30000
     return fresh_work(
-        bench, MISS_RATE, lambda tag: data.fresh_queries(tag, 2 * MISS_RATE), lambda tag: data.fresh_queries(tag, count)
+        bench,
+        bench.args.rate,
+        lambda tag: data.fresh_queries(tag, 2 * bench.args.rate),
+        lambda tag: data.fresh_queries(tag, count),
     )
 
 
@@ -268,7 +271,7 @@ def validated(bench: Bench) -> Table:
     bench.start_all()
     names = data.ValidatedQueries()
     count = bench.args.queries or 5000
-    return fresh_work(bench, MISS_RATE, lambda _: names.take(MISS_RATE), lambda _: names.take(count))
+    return fresh_work(bench, bench.args.rate, lambda _: names.take(bench.args.rate), lambda _: names.take(count))
 
 
 def mix(bench: Bench) -> Table:
@@ -507,6 +510,7 @@ def arguments() -> argparse.Namespace:
     add("--quic-python", default=sys.executable, metavar="BIN", help="a Python with aioquic, for doq and h3")
     add("--rounds", type=int, default=0, help=f"0: {ROUNDS}, or fewer for memory and rules")
     add("--seconds", type=float, default=1.5, help="of each run of hits")
+    add("--rate", type=int, default=MISS_RATE, help="queries a second, where misses come at a fixed rate")
     add("--window", type=int, default=0, help=f"queries in flight; 0: {HIT_WINDOW} for hits, else {MISS_WINDOW}")
     add("--queries", type=int, default=0, help="of each run of fresh names; 0: as the scenario likes")
     add("--work", type=Path, default=work, help="the directory that setup.sh filled")
