@@ -114,7 +114,7 @@ class HttpConnection:
     async def _read(self) -> None:
         self._settled()
         await self._send()
-        while not (self._http.closing and not self._http.open):
+        while not self._is_done:
             octets = await self._stream.receive_some(65536)
             if not octets:
                 break
@@ -182,6 +182,13 @@ class HttpConnection:
                 self._advance(b"")
             finally:
                 await self._send()
+            if self._is_done:  # a client may wait for the end (RFC 9112 9.6)
+                self._reading.cancel()
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether no more requests are taken, and all are answered."""
+        return self._http.closing and not self._http.open
 
     async def _send(self) -> None:
         """Send what there is; when this is done, all of it has left, whoever began to."""

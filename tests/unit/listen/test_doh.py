@@ -328,10 +328,12 @@ async def test_http_1_requests_in_a_row(talk, front):
     assert places == sorted(places) and octets.count(b"HTTP/1.1 200") == 4
 
 
-async def test_http_1_clients_that_ask_once(talk):
+async def test_http_1_clients_that_ask_once(talk, autojump_clock):
     talk = talk(Http1Server())
+    before = trio.current_time()
     await talk.stream.send_all(posted(b"one", b"Connection: close"))
     octets = await talk.rest()
+    assert trio.current_time() == before
     assert octets.endswith(answer(b"one")) and b"connection: close" in octets.lower()
 
 
