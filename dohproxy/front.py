@@ -160,7 +160,7 @@ class Front:
         if generation is self._generation:  # what an earlier one decided must not be replayed by a later one
             self._remember(request, asked.client, answer, reply, now)
         sent = render(reply, request.id, request.qname, now, self._limit(request, asked.client.transport))
-        self._tell(asked, answer.rcode, len(sent), answer)
+        self._tell(asked, answer.rcode, len(sent), answer, now)
         return sent
 
     def _limit(self, request: Request, transport: Transport) -> int:
@@ -204,7 +204,9 @@ class Front:
         self._tell(asked, error.rcode, len(reply), error)
         return reply
 
-    def _tell(self, asked: _Asked, rcode: int, size: int, told: Answer | ResolveError | None = None) -> None:
+    def _tell(
+        self, asked: _Asked, rcode: int, size: int, told: Answer | ResolveError | None = None, now: float | None = None
+    ) -> None:
         """Tell the observers what was told the client, from what; None for an error that no question came to."""
         answer = told if isinstance(told, Answer) else None
         source = told.refused if isinstance(told, ResolveError) else answer
@@ -217,7 +219,7 @@ class Front:
             answer.verdict if answer is not None else None,
             told.edes if isinstance(told, ResolveError) else answer.ede if answer is not None else (),
             source.upstream if source is not None else "",
-            self._now() - asked.began,
+            (self._now() if now is None else now) - asked.began,
             size,
             told.evidence if told is not None else None,
         )

@@ -33,7 +33,7 @@ class Chased:
         answer = self._redirections.redirect(query)
         if answer is None:
             try:
-                answer = await self._below.resolve(query)
+                answer = self._below.dated(await self._below.stage_of(query.question).resolve(query))
             except ResolveError:
                 if (answer := self._redirections.alias(query)) is None:
                     raise

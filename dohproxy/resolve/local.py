@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 import msgspec
 
@@ -76,13 +77,13 @@ class Local:
         self._tails = tuple({names.last_labels(zone, 1) for zone in self._special})
         """What the special names end with: few others do, and they are known by it at once."""
 
-    async def resolve(self, query: Query) -> Answer:
-        """The local answer, or that of the stage below; what a local alias leads to is asked for in its turn."""
-        if query.minimal:
-            return _minimal(query.question.qname, self._now())
-        answer = self.find(query.question)
-        if answer is None:
-            return await self._below.resolve(query)
+    def resolve(self, query: Query) -> Coroutine[Any, Any, Answer]:
+        """The local answer, or that of the stage below, whose coroutine then is enough."""
+        answer = _minimal(query.question.qname, self._now()) if query.minimal else self.find(query.question)
+        return self._below.resolve(query) if answer is None else self._followed(query, answer)
+
+    async def _followed(self, query: Query, answer: Answer) -> Answer:
+        """The local answer with what a local alias leads to, which is asked for in its turn."""
         target = _open_alias(answer, query.question)
         if target is None:
             return answer

@@ -34,11 +34,18 @@ class Routed:
                 return zone
         return None
 
-    async def resolve(self, query: Query) -> Answer:
-        """The answer of the responsible upstreams; raises NoReachableUpstream if no zone and no upstream has the name."""
-        zone = self.zone_of(query.question)
+    def stage_of(self, question: Question) -> Stage:
+        """The responsible upstreams; raises NoReachableUpstream if no zone and no upstream has the name."""
+        zone = self.zone_of(question)
         if zone is None:
-            raise NoReachableUpstream(f"no upstream is configured for {names.to_text(query.question.qname)}")
-        answer = await self._routes[zone].resolve(query)
+            raise NoReachableUpstream(f"no upstream is configured for {names.to_text(question.qname)}")
+        return self._routes[zone]
+
+    async def resolve(self, query: Query) -> Answer:
+        """Their answer."""
+        return self.dated(await self.stage_of(query.question).resolve(query))
+
+    def dated(self, answer: Answer) -> Answer:
+        """The answer of one of these stages, born by the clock that answers age by."""
         age = trio.current_time() - answer.born
         return replace(answer, born=self._now() - age)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from dohproxy.errors import SentinelFailed
 from dohproxy.model import Answer, Name, Query, Security, Stage
@@ -22,12 +23,15 @@ class Sentinel:
     def __init__(self, below: Stage, tags: Callable[[], frozenset[int]]) -> None:
         self._below, self._tags = below, tags
 
-    async def resolve(self, query: Query) -> Answer:
+    def resolve(self, query: Query) -> Coroutine[Any, Any, Answer]:
         """The answer from below; raises SentinelFailed under the conditions of RFC 8509 3."""
+        if query.question.qname[1:19] == _PREFIX and not query.cd and query.question.qtype in (A, AAAA):
+            return self._judged(query)
+        return self._below.resolve(query)
+
+    async def _judged(self, query: Query) -> Answer:
         answer = await self._below.resolve(query)
-        qname = query.question.qname
-        if qname[1:19] == _PREFIX and not query.cd and query.question.qtype in (A, AAAA):
-            self._judge(qname, answer)
+        self._judge(query.question.qname, answer)
         return answer
 
     def _judge(self, qname: Name, answer: Answer) -> None:

@@ -91,7 +91,7 @@ class Exchange:
             return None
         if isinstance(reply, ResolveError):
             raise reply
-        return answer_from(reply, route.upstream, route.transport, trio.current_time() - self._age)
+        return answer_from(reply, route.upstream, route.transport, self._connection.now() - self._age)
 
     async def octets(self, until: float) -> bytes | None:
         """As `answer`, and as it came: of what is no DNS message."""
@@ -184,6 +184,7 @@ class Connection:
         self._active = trio.current_time()
         """When octets last came, or a question."""
         self._begun = self._active
+        self.now = trio.lowlevel.current_clock().current_time  # as trio.current_time, but for two calls less
         self._opened_by = self._active + route.connect_timeout
         self._heard = -1.0
         """When the server last said something, beyond TLS."""
@@ -218,7 +219,7 @@ class Connection:
 
     def begin(self, question: Question, cd: bool = False) -> Exchange:
         """Ask; the octets leave at the end of this turn, or once the connection can take them."""
-        self._active = now = trio.current_time()
+        self._active = now = self.now()
         exchange = Exchange(self, question, cd, now)
         try:
             if self.state is _OPEN and not self._backlog and self._session.capacity > 0:
