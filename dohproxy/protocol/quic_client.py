@@ -16,8 +16,10 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_transport_parameters
+from aioquic.quic.stream import QuicStream
 from cryptography import x509
 
+from dohproxy.protocol.quic_pieces import bounded
 from dohproxy.protocol.quic_tls import Refused, refuse_unreadable
 from dohproxy.protocol.session import Received, Session
 
@@ -191,8 +193,13 @@ class ClientConnection(QuicConnection):
         super()._parse_transport_parameters(data, from_session_ticket)
         self._stays = bool(pull_quic_transport_parameters(Buffer(data=data)).disable_active_migration)
 
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        return bounded(super()._get_or_create_stream(frame_type, stream_id))
+
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        for stream in self._crypto_streams.values():
+            bounded(stream)
         refuse_unreadable(self.tls)
         self.tls._verify_mode = 0  # ssl.CERT_NONE: what follows is stricter
         check_signature = self.tls._client_handle_certificate_verify

@@ -22,8 +22,10 @@ from aioquic.quic.connection import (
     stream_is_unidirectional,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from aioquic.quic.stream import QuicStream
 
 from dohproxy.protocol.quic_packets import reset_token
+from dohproxy.protocol.quic_pieces import bounded
 from dohproxy.protocol.quic_tls import Handshake, Reception
 
 MAX_STREAM = 98304
@@ -140,8 +142,13 @@ class ServerConnection(QuicConnection):
     def _kept(self) -> int:
         return self.held() + sum(len(stream.receiver._buffer) for stream in self._streams.values())
 
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        return bounded(super()._get_or_create_stream(frame_type, stream_id))
+
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        for stream in self._crypto_streams.values():
+            bounded(stream)
         self.handshake = Handshake(self.tls, self._reception)
 
     def _handle_crypto_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from aioquic.buffer import encode_uint_var
+from aioquic.quic.packet import QuicFrameType
 from dns_peers import QUICK, Certificates, ask
 from msgspec.structs import replace
-from quic_peers import QuicBench, QuicPeer, answer, silence
+from quic_peers import Asked, QuicBench, QuicPeer, answer, silence
 
 from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError
 from dohproxy.identity.own import FileCertificate
@@ -272,3 +275,27 @@ async def test_a_stopping_upstream_fails_its_questions(bench: QuicBench) -> None
         nursery.cancel_scope.cancel()
     with pytest.raises(ResolveError):
         await exchange.answer(trio.current_time() + 1)
+
+
+@pytest.mark.parametrize("http", [False, True])
+async def test_an_answer_in_too_many_pieces_ends_the_connection(bench: QuicBench, http: bool) -> None:
+    def scattered(asked: Asked) -> None:
+        if len(peer.handshakes) > 1:
+            answer(asked)
+            return
+        quic, head = asked.client.quic, encode_uint_var(asked.stream)
+
+        def written(builder: Any, *_: object, **__: object) -> None:
+            for number in range(170):
+                octets = head + encode_uint_var(2 * number + 1) + b"\x01x"
+                builder.start_frame(QuicFrameType.STREAM_BASE | 6, capacity=len(octets) + 1).push_bytes(octets)
+
+        quic._write_ping_frame = written  # type: ignore[method-assign]
+        quic.send_ping(0)
+
+    peer = await bench.quic(scattered, http=http)
+    upstream = await open_upstream(bench, peer, forwarding=QUICK)
+    with trio.fail_after(LIMIT):
+        with pytest.raises(Disconnected, match="pieces"):
+            await upstream.resolve(ask())
+        assert (await upstream.resolve(ask())).rcode == 0

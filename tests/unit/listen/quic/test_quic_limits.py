@@ -16,6 +16,7 @@ from dohproxy.listen.quic_connection import HANDSHAKE, MAX_OWED, MAX_WITHDRAWN, 
 from dohproxy.listen.quic_table import HANDSHAKES, HANDSHAKES_PER_CLIENT, RETRY_FROM
 from dohproxy.protocol.doq import DoqError
 from dohproxy.protocol.quic_packets import MAX_RESET, MIN_RESET, reset_token
+from dohproxy.protocol.quic_pieces import MAX_PIECES
 from dohproxy.protocol.quic_server import MAX_CRYPTO, WINDOW
 
 QUERY = (b"\0\0\1\0miss").ljust(16, b".")
@@ -469,6 +470,30 @@ async def test_new_connection_ids_are_bounded(serve, call):
     await hostile(one, frames)
     await one.until(lambda: False)
     assert one.closed.error_code == QuicErrorCode.CONNECTION_ID_LIMIT_ERROR
+
+
+def pieces(stream):
+    """Every second octet of a stream, a hundred in a packet: aioquic looks at all that it has for each that comes."""
+    for first in range(1, 40000, 200):
+        head = b"" if stream is None else encode_uint_var(stream)
+        kind = QuicFrameType.CRYPTO if stream is None else QuicFrameType.STREAM_BASE | 6
+        yield [(kind, head + encode_uint_var(first + 2 * number) + b"\x01x") for number in range(100)]
+
+
+@pytest.mark.parametrize("stream", [0, None])
+async def test_a_stream_in_too_many_pieces_ends_the_connection(serve, call, stream):
+    listener = serve()
+    one = await call(listener)
+    [connection] = listener._open.values()
+    other = await call(listener)
+    for frames in pieces(stream):
+        await hostile(one, frames)
+        if one.closed is not None:
+            break
+    assert "pieces" in one.closed.reason_phrase
+    streams = (*connection.quic._streams.values(), *connection.quic._crypto_streams.values())
+    assert max(len(one.receiver._ranges) for one in streams) == MAX_PIECES + 1
+    assert await other.ask(QUERY)
 
 
 async def test_floods_of_path_challenges_are_bounded(serve, call):
