@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from dohproxy.errors import DohproxyError
 from dohproxy.front import Observer
 from dohproxy.listen.credentials import Credentials, credentials
 from dohproxy.listen.doh import ALPN, SpeakHttp
+from dohproxy.listen.elsewhere import elsewhere
 from dohproxy.listen.encrypted import Under
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.privileges import become
@@ -136,14 +138,20 @@ class Worker:
         listeners: list[UdpListener | TcpListener | QuicListener] = [UdpListener(sock, intake) for sock in self._sockets.udp]
         listeners += [TcpListener(sock, intake, table) for sock in self._sockets.tcp]
         listeners += [TcpListener(sock, intake, table, Under(self._dot)) for sock in self._sockets.dot]
-        site = Site(self._settings.listen.doh_path, json=self._settings.listen.doh_json)
-        listeners += [TcpListener(sock, intake, table, Under(self._doh, SpeakHttp(site))) for sock in self._sockets.doh]
+        listeners += [TcpListener(sock, intake, table, self._speak_http(sock)) for sock in self._sockets.doh]
         if self._sockets.doq or self._sockets.doh3:
             from dohproxy.listen.quic_listeners import quic_listeners  # noqa: PLC0415 -- aioquic is for those who want it
 
-            self._by_quic = quic_listeners(self._sockets, intake, shown, site)
+            self._by_quic = quic_listeners(self._sockets, intake, shown, self._site())
             listeners += self._by_quic
         return listeners
+
+    def _speak_http(self, sock: socket.socket) -> Under:
+        address, port = sock.getsockname()[:2]
+        return Under(self._doh, SpeakHttp(self._site(elsewhere(address, port, self._settings.listen))))
+
+    def _site(self, elsewhere: bytes = b"") -> Site:
+        return Site(self._settings.listen.doh_path, json=self._settings.listen.doh_json, elsewhere=elsewhere)
 
     async def _listen(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -70,23 +70,25 @@ class Response(NamedTuple):
     media: bytes = TEXT
     max_age: int | None = None
     """Seconds for which caches may keep it; None is not at all."""
+    elsewhere: bytes = b""
+    """Where else the same is served: Alt-Svc (RFC 7838 3)."""
 
     @property
     def fields(self) -> Fields:
         """Status and headers, as HTTP/2 and HTTP/3 have them."""
-        return _fields(self.status, self.media, len(self.body), self.max_age)
+        return _fields(self.status, self.media, len(self.body), self.max_age, self.elsewhere)
 
 
 @lru_cache(4096)
-def _fields(status: int, media: bytes, size: int, max_age: int | None) -> Fields:
+def _fields(status: int, media: bytes, size: int, max_age: int | None, elsewhere: bytes) -> Fields:
     kept = b"no-store" if max_age is None else b"max-age=%d" % max_age
-    allow = ((b"allow", b"GET, HEAD, POST"),) if status == 405 else ()
+    more = ((b"allow", b"GET, HEAD, POST"),) if status == 405 else ((b"alt-svc", elsewhere),) if elsewhere else ()
     return (
         (b":status", b"%d" % status),
         (b"content-type", media),
         (b"content-length", b"%d" % size),
         (b"cache-control", kept),
-        *allow,
+        *more,
     )
 
 
@@ -118,10 +120,10 @@ _SINGLE: Final = frozenset((b":method", b":path", b"content-length", b"content-t
 
 
 class Site:
-    """What is served: DNS at one path, in JSON too where wanted."""
+    """What is served: DNS at one path, in JSON too where wanted. `elsewhere`: the same, as Alt-Svc has it."""
 
-    def __init__(self, path: str, *, json: bool = False) -> None:
-        self._path, self._json = path.encode(), json
+    def __init__(self, path: str, *, json: bool = False, elsewhere: bytes = b"") -> None:
+        self._path, self._json, self._elsewhere = path.encode(), json, elsewhere
 
     def query_untrusted(self, head: Head, body: bytes) -> Query | Response:
         """The query of a request, or the response to one that has none."""
@@ -162,14 +164,13 @@ class Site:
         except MalformedMessage:
             return refusal(400)
 
-    @staticmethod
-    def response(query: Query, reply: bytes) -> Response:
+    def response(self, query: Query, reply: bytes) -> Response:
         """The response with this reply; b"" is silence, which HTTP does not know."""
         if not reply:
             return refusal(403)
         if query.json:
-            return Response(200, reply_in_json(reply), JSON, freshness(reply))
-        return Response(200, reply, MEDIA_TYPE, freshness(reply))
+            return Response(200, reply_in_json(reply), JSON, freshness(reply), self._elsewhere)
+        return Response(200, reply, MEDIA_TYPE, freshness(reply), self._elsewhere)
 
 
 def _decoded(text: bytes) -> bytes:

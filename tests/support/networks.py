@@ -111,6 +111,8 @@ class Wire(threading.Thread):
         self.delay = 0.0
         """Seconds, each way."""
         self.cut = False
+        self.no_udp = False
+        """Whether a firewall swallows all UDP."""
         self.mtu = 65535
         """Octets of packets that pass; of others it is told (RFC 1191)."""
         self.shift = 0
@@ -147,6 +149,8 @@ class Wire(threading.Thread):
         translated = _shifted(packet, 0 if from_near else 2, self.shift if from_near else -self.shift)
         port = _port(packet if from_near else translated, 0 if from_near else 2)
         self._flows.add(port)
+        if self.no_udp and packet[9] == _UDP:
+            return
         if self.cut or port in self._swallowed or self._chance.random() < self.loss:
             return
         if self.delay:

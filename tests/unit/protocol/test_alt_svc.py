@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dohproxy.protocol.alt_svc import Alternative, http3_untrusted
+from dohproxy.protocol.alt_svc import Alternative, http3_at, http3_untrusted
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,8 @@ from dohproxy.protocol.alt_svc import Alternative, http3_untrusted
 )
 def test_http3_of_the_same_host(value: bytes, found: Alternative | None) -> None:
     assert http3_untrusted(value, "dns.test") == found
+
+
+def test_what_is_told_is_understood() -> None:
+    assert http3_at(8443) == b'h3=":8443"; ma=86400'
+    assert http3_untrusted(http3_at(8443), "dns.test") == Alternative(8443, 86400.0)

@@ -147,6 +147,14 @@ def test_for_how_long_a_response_holds(reply, max_age):
     }
 
 
+def test_where_else_it_is_served():
+    site = Site("/dns-query", json=True, elsewhere=b'h3=":443"; ma=86400')
+    for query in (Query(QUERY), Query(QUERY, json=True)):
+        first, second = (site.response(query, replied(rrset(1, 300, b"\1\2\3\4"))) for _ in range(2))
+        assert (b"alt-svc", b'h3=":443"; ma=86400') in first.fields
+        assert first.fields is second.fields
+
+
 def test_an_answer_in_json():
     response = SITE.response(Query(QUERY, json=True), replied(rrset(1, 300, b"\1\2\3\4")))
     assert response.media == JSON and response.max_age == 300
