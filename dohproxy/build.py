@@ -39,7 +39,7 @@ from dohproxy.dnssec.validate import Limits, World
 from dohproxy.gate import Gate
 from dohproxy.identity.own import BadCertificate, FileCertificate, OwnCertificate
 from dohproxy.kernel_clock import is_synchronised
-from dohproxy.model import Client, Mode, Name, Question, Stage, Transport
+from dohproxy.model import Mode, Name, Question, Stage
 from dohproxy.policy.compiled import cache_directory, load_lists
 from dohproxy.policy.engine import Engine
 from dohproxy.resolve import boot_clock
@@ -379,10 +379,6 @@ class Pipeline:
         records = replace(settings.local, records=(*settings.local.records, *told))
         local = Local(core.stage, records, clock.now, zones)
         self.stage = Policed(local, self.engine, mode=settings.dnssec.mode, modes=modes, zones=zones, now=clock.now)
-
-    def client(self, address: str, transport: Transport) -> Client:
-        """The client at this address, in the policy group that it belongs to."""
-        return Client(address, transport, self.engine.group_of(address).name)
 
 
 def workload_of(settings: Settings) -> Workload | None:
