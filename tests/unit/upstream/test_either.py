@@ -55,6 +55,12 @@ async def test_quic_has_the_questions_where_it_gets_through(bench: QuicBench) ->
     assert over_tcp.connections == 0
 
 
+@pytest.fixture(autouse=True)
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QUIC is tried again sooner than people would."""
+    monkeypatch.setattr("dohproxy.upstream.either.FIRST_PAUSE", 0.1)
+
+
 async def test_tcp_takes_over_at_once_and_quic_comes_back(bench: QuicBench, caplog: pytest.LogCaptureFixture) -> None:
     over_quic, over_tcp = await both(bench, deaf=True)
     upstream = await either(bench, over_tcp.port, forwarding=replace(QUICK, connect_timeout=0.5))
