@@ -15,6 +15,8 @@ from dohproxy.upstream.connection import Connection, Route
 from dohproxy.upstream.tls import Layer, Unwelcome
 
 _READ = 65536
+_MOST_UNSENT = 1 << 20
+"""Octets: questions never are so many, and answers to a server's PING or SETTINGS must not be."""
 
 
 class StreamConnection(Connection):
@@ -79,6 +81,8 @@ class StreamConnection(Connection):
         else:
             self._fail_waiting_if_closing()
         self._gather()
+        if len(self._unsent) > _MOST_UNSENT:
+            raise MalformedMessage("the server does not read what it has us say")
         if self._unsent:
             self._bell.ring()
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 import trio
@@ -12,6 +15,7 @@ from msgspec.structs import replace
 
 from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.model import Transport
+from dohproxy.upstream import stream_connection
 from dohproxy.upstream.doh import Doh
 
 LIMIT = 10.0
@@ -228,3 +232,28 @@ async def test_a_server_that_never_sends_its_settings(bench: Bench) -> None:
 
     doh = await bench.doh((await serve(bench, mute)).port, replace(QUICK, connect_timeout=0.05))
     assert str(await failure(doh)) == "no connection in time"
+
+
+@pytest.mark.parametrize("flood", [b"\0\0\x08\x06\0\0\0\0\0pingpong", b"\0\0\0\x04\0\0\0\0\0"], ids=["PING", "SETTINGS"])
+async def test_a_server_that_wants_answers_and_reads_none_is_left(
+    bench: Bench, flood: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def talkative(_: Peer, stream: Any) -> None:
+        stream.transport_stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await stream.send_all(b"\0\0\0\x04\0\0\0\0\0")
+        await bound.wait()
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(flood * 500)
+
+    bound = trio.Event()
+    monkeypatch.setattr(stream_connection, "_MOST_UNSENT", 1 << 16)
+    upstream = await bench.doh((await serve(bench, talkative)).port)
+    exchange = upstream.begin(ask())
+    connection: Any = upstream._connections[0]
+    await until(lambda: upstream.is_open)
+    connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    bound.set()
+    with trio.fail_after(LIMIT), pytest.raises(UpstreamFailed, match="does not read"):
+        await exchange.answer(trio.current_time() + LIMIT)
+    assert len(connection._unsent) < 1 << 18
