@@ -159,12 +159,13 @@ async def _greeted(path: Path) -> Path:
 
 def in_words(end: ConnectionTerminated, *, ours: bool) -> str:
     """Why a connection ended, by our will or the server's."""
-    said = "".join(filter(str.isprintable, end.reason_phrase))[:_WORDS].lower()
+    words = "".join(filter(str.isprintable, end.reason_phrase))
+    said = words[:_WORDS].lower()
     if not is_alert(end):
         return said or f"closed with error {end.error_code:#x}"
     number = end.error_code - QuicErrorCode.CRYPTO_ERROR
     if ours and number in _REFUSALS:
-        return f"its certificate is refused: {said}"
+        return f"its certificate is refused: {words}"  # ours: with the pins that it has, to copy
     if not ours and number == AlertDescription.certificate_required:
         return "the server wants a certificate of us"
     if not ours and number in _REFUSALS:
