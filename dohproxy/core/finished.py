@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from dohproxy.model import Ede, Security, Verdict
+from dohproxy.wire.quick import packed_reply
 from dohproxy.wire.reply import Reply
 
 HEAD: Final = struct.Struct("=ddHHB?2x")
@@ -33,6 +34,8 @@ class Finished(Struct, frozen=True, gc=False):
 
 def pack(reply: Reply, until: float, security: Security, told: bool) -> bytes:
     """The reply for `Finished`, to be replayed until this monotonic time; `told` if each replay is to be told of."""
+    if (quick := packed_reply(reply, until, _NUMBERS[security], told)) is not None:
+        return quick
     offsets = reply.ttl_offsets
     head = HEAD.pack(reply.born, until, reply.opt_at, len(offsets), _NUMBERS[security], told)
     return head + _two_octets_each(len(offsets))(*offsets) + reply.wire

@@ -8,7 +8,7 @@ from dohproxy.errors import MalformedMessage
 from dohproxy.model import Question
 from dohproxy.protocol.session import Received, answers, question_octets
 from dohproxy.wire.framing import Unframer
-from dohproxy.wire.quick import framed_query
+from dohproxy.wire.quick import cut_answers_untrusted, framed_query
 
 
 class DnsStream:
@@ -59,11 +59,17 @@ class DnsStream:
 
     def receive_untrusted(self, data: bytes) -> list[Received]:
         """What these octets complete. Raises MalformedMessage where nothing that follows can be trusted."""
-        return [
-            Received(id, message)
-            for message in self._unframer.receive_untrusted(data)
-            if (id := self._match_untrusted(message)) is not None
-        ]
+        found: list[Received] = []
+        if not self._unframer.amid_message:
+            quick, end = cut_answers_untrusted(data, self._asked)
+            found = [Received(id, message) for id, message in quick]
+            if end == len(data):
+                return found
+            data = data[end:]
+        for message in self._unframer.receive_untrusted(data):
+            if (id := self._match_untrusted(message)) is not None:
+                found.append(Received(id, message))
+        return found
 
     def _match_untrusted(self, message: bytes) -> int | None:
         """The ID of the exchange that this answers; None if nobody waits for it any more.

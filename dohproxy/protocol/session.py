@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 from dohproxy.errors import ResolveError
 from dohproxy.model import Question
 from dohproxy.wire.constants import HEADER_SIZE
 
 
-class Received(NamedTuple):
+class Received(Struct, frozen=True, gc=False):
     """What came back for the exchange `key`: a message that answers its question, or why there will be none."""
 
     key: int

@@ -23,6 +23,7 @@ from dohproxy.resolve.witness import Witness
 from dohproxy.wire.constants import DNSKEY
 
 Fetched = Answer | ResolveError
+_Fetch = Callable[[tuple[Need, ...]], Awaitable[tuple[Fetched, ...]]]
 _Link = tuple[Question, tuple[str, ...]]
 Doubt = Callable[[str, Question, str], None]
 """Told the name of an upstream, what it was asked, and what is wrong with its answer."""
@@ -101,8 +102,15 @@ class Validated:
         return case if case.judged.security in (Security.SECURE, Security.INSECURE) else None
 
     async def _judged(self, query: Query, given: Answer, world: World) -> _Case:
-        with self._hearing(query) as told:
-            judgement = await _driven(validate(query.question, given, world), partial(self._fetch_all, query, told))
+        told: dict[Need, Fetched] = {}
+        judging = validate(query.question, given, world)
+        try:
+            needs = next(judging)
+        except StopIteration as end:  # mostly: all that it needs to know is known
+            judgement: Judgement = end.value
+        else:
+            with self._hearing(query) as told:
+                judgement = await _driven(judging, needs, partial(self._fetch_all, query, told))
         if judgement.aging and not world.renewing:
             self._renew(judgement.aging)
         judged = replace(
@@ -138,7 +146,7 @@ class Validated:
         world = replace(self._world(False), keys=TrustCache())
         exchanges: list[Exchange] = []
         judging = recording(validate(question, case.given, world), exchanges)
-        judgement = await _driven(judging, partial(self._recalled, case, witness))
+        judgement = await _judgement(judging, partial(self._recalled, case, witness))
         ede = judgement.ede if judgement.security is judged.security else judged.ede
         judgement = replace(judgement, security=judged.security, ede=ede)
         evidence = evidence_of(question, case.given, world, judgement, exchanges, client=client)
@@ -211,10 +219,19 @@ def _link(query: Query, need: Need) -> _Link:
     return Question(need.qname, need.qtype), query.avoid
 
 
-async def _driven(judging: Asking[Judgement], fetch: Callable[[tuple[Need, ...]], Awaitable[tuple[Fetched, ...]]]) -> Judgement:
+async def _judgement(judging: Asking[Judgement], fetch: _Fetch) -> Judgement:
     """The judgement, once it has been told all that it needs."""
     try:
         needs = next(judging)
+    except StopIteration as end:
+        judgement: Judgement = end.value
+        return judgement
+    return await _driven(judging, needs, fetch)
+
+
+async def _driven(judging: Asking[Judgement], needs: tuple[Need, ...], fetch: _Fetch) -> Judgement:
+    """The same, from what it needs first."""
+    try:
         while True:
             needs = judging.send(await fetch(needs))
     except StopIteration as end:

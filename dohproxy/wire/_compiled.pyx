@@ -31,6 +31,7 @@ cdef enum:
     ANY = 255
     FOREVER = 0x7FFFFFFF
     PAYLOAD = 1232
+    PACKED = 24  # octets of HEAD in core/finished.py
     ODD = -2  # of layouts: none that is read here
     ALL = -1  # of layouts: any number of octets
 
@@ -572,6 +573,66 @@ def built_query(question, int id, bint cd, int pad_to):
         put_number(at + 13, 4 + padding)
         put_number(at + 15, 12)
         put_number(at + 17, padding)
+    return out
+
+
+def cut_answers(bytes data not None, dict asked not None):
+    """The messages that a stream begins with, each by its ID, as far as they answer just what was asked; where they end.
+
+    Those are taken out of `asked`. What follows is for the twins in framing.py and dns_stream.py.
+    """
+    cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data), start = 0, length, asks
+    cdef list found = []
+    cdef int id
+    while size - start >= 2 + HEADER:
+        length = two(at + start)
+        id = two(at + start + 2)
+        if length < HEADER or start + 2 + length > size:
+            break
+        question = asked.get(id)
+        if question is None:
+            break
+        asks = PyBytes_GET_SIZE(<bytes?>question)
+        if at[start + 4] & 0xF8 != 0x80 or two(at + start + 6) != 1 or HEADER + asks > length:
+            break
+        if memcmp(at + start + 2 + HEADER, PyBytes_AS_STRING(question), asks):
+            break
+        found.append((id, PyBytes_FromStringAndSize(<char *>at + start + 2, length)))
+        del asked[id]
+        start += 2 + length
+    return found, start
+
+
+def packed_reply(reply, double until, int security, bint told):
+    """As pack of core/finished.py, the security as its number; None over 255 of them or 65535 TTLs."""
+    cdef tuple offsets = reply.ttl_offsets
+    cdef bytes wire = reply.wire, out
+    cdef Py_ssize_t count = len(offsets), size = PyBytes_GET_SIZE(wire), i
+    cdef double born = reply.born
+    cdef long opt_at = reply.opt_at, offset
+    cdef uint16_t number
+    cdef uint8_t *at
+    if not (0 <= security <= 255 and 0 <= opt_at <= 0xFFFF and count <= 0xFFFF):
+        return None
+    out = PyBytes_FromStringAndSize(NULL, PACKED + 2 * count + size)
+    at = <uint8_t *>PyBytes_AS_STRING(out)
+    memset(at, 0, PACKED)
+    memcpy(at, &born, 8)
+    memcpy(at + 8, &until, 8)
+    number = opt_at
+    memcpy(at + 16, &number, 2)
+    number = count
+    memcpy(at + 18, &number, 2)
+    at[20], at[21] = security, told
+    at += PACKED
+    for i in range(count):
+        offset = offsets[i]
+        if not 0 <= offset <= 0xFFFF:
+            return None
+        number = offset
+        memcpy(at + 2 * i, &number, 2)
+    memcpy(at + 2 * count, PyBytes_AS_STRING(wire), size)
     return out
 
 

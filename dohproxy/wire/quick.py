@@ -29,8 +29,17 @@ if _compiled is None:
         """None: nothing is ordinary enough."""
         return None
 
+    def cut_answers_untrusted(data: bytes, asked: dict[int, bytes]) -> tuple[list[tuple[int, bytes]], int]:  # noqa: ARG001
+        """Nothing is ordinary enough."""
+        return [], 0
+
+    def packed_reply(reply: replies.Reply, until: float, security: int, told: bool) -> bytes | None:  # noqa: ARG001
+        """None: see core/finished.py."""
+        return None
+
 else:
     ordinary_answer_untrusted = _compiled.ordinary_answer
+    cut_answers_untrusted, packed_reply = _compiled.cut_answers, _compiled.packed_reply
     _rendered, _query = _compiled.rendered, _compiled.built_query
     _request, _message, _reply = _compiled.ordinary_request, _compiled.ordinary_message, _compiled.ordinary_reply
 

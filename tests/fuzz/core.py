@@ -1,9 +1,10 @@
-"""Feeds the compiled core random datagrams, built with AddressSanitizer and UBSan; the twin beside it is the oracle.
+"""Feeds the compiled core and the compiled part of `wire` random octets, built with AddressSanitizer and UBSan.
 
     python tests/fuzz/core.py [--seconds 120] [--seed N]
 
-Needs gcc and Cython. Seeds are queries that have a finished reply at hand; they are mutated bit by bit, cut, joined and sent
-to a socket. Ends with status 1 at the first difference, or when a sanitizer says something.
+Needs gcc and Cython; the twins in Python are the oracle. Half the time goes to the core: queries that have a finished reply
+at hand are mutated bit by bit, cut, joined and sent to a socket. The other half goes to `wire`, which reads and writes
+messages as in tests/property/test_quick.py. Ends with status 1 at the first difference, or when a sanitizer says something.
 """
 
 from __future__ import annotations
@@ -47,11 +48,13 @@ def restart_with_sanitizers() -> None:
     from hatch_build import SOURCES, compile_core
 
     with tempfile.TemporaryDirectory() as directory:
-        built = Path(directory, "_compiled" + EXTENSION_SUFFIXES[0])
-        compile_core(ROOT / SOURCES[0], built, FLAGS)
+        for source in SOURCES:
+            built = Path(directory, source.parent.name, "_compiled" + EXTENSION_SUFFIXES[0])
+            built.parent.mkdir()
+            compile_core(ROOT / source, built, FLAGS)
         found = [subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip() for name in LIBRARIES]
         environment = os.environ | {
-            "FUZZED": str(built),
+            "FUZZED": directory,
             "LD_PRELOAD": ":".join(found),
             "PYTHONMALLOC": "malloc",  # so that no read beyond an object goes unnoticed
             "ASAN_OPTIONS": "detect_leaks=0",
@@ -61,12 +64,14 @@ def restart_with_sanitizers() -> None:
         sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode)
 
 
-def load(path: str) -> ModuleType:
-    """The core that was built for this."""
-    spec = importlib.util.spec_from_file_location("dohproxy.core._compiled", path)
+def load(room: str) -> ModuleType:
+    """The compiled part of this room as it was built for this: also for whoever imports it from now on."""
+    name = f"dohproxy.{room}._compiled"
+    path = Path(os.environ["FUZZED"], room, "_compiled" + EXTENSION_SUFFIXES[0])
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -159,6 +164,19 @@ def compare(sides: list[Side], corpus: list[bytes], seconds: float, chance: rand
     print(f"{tried} datagrams, {told['hits']} of them hits: no difference")
 
 
+def compare_messages(seconds: float, chance: random.Random) -> None:
+    """The same for what `wire` reads and writes."""
+    load("wire")
+    sys.path.insert(0, str(ROOT / "tests" / "property"))
+    import test_quick
+
+    rounds, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        test_quick.compare(chance.getrandbits(64), 100)
+        rounds += 100
+    print(f"{rounds} messages of each kind: no difference")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120)
@@ -168,8 +186,10 @@ def main() -> None:
         restart_with_sanitizers()
     corpus = seeds()
     front = trio.run(filled, corpus)
-    sides = [Side(pure, front), Side(load(os.environ["FUZZED"]), front)]
-    compare(sides, corpus, given.seconds, random.Random(given.seed))
+    sides = [Side(pure, front), Side(load("core"), front)]
+    chance = random.Random(given.seed)
+    compare(sides, corpus, given.seconds / 2, chance)
+    compare_messages(given.seconds / 2, chance)
 
 
 if __name__ == "__main__":

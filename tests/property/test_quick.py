@@ -4,8 +4,11 @@ import random
 
 import pytest
 
+from dohproxy.core import finished
 from dohproxy.errors import MalformedMessage
 from dohproxy.model import Answer, Question, RRset, Security, Transport
+from dohproxy.protocol import dns_stream
+from dohproxy.protocol.session import question_octets
 from dohproxy.upstream import answers
 from dohproxy.wire import constants as c
 from dohproxy.wire import message, reply, request
@@ -93,6 +96,48 @@ def in_python(wire):
         answers.ordinary_answer_untrusted, answers.parse_message_untrusted = quick, parse
 
 
+def packed_in_python(*given):
+    """What `finished.pack` makes of it without its quick way."""
+    quick, finished.packed_reply = finished.packed_reply, lambda *_: None
+    try:
+        return finished.pack(*given)
+    finally:
+        finished.packed_reply = quick
+
+
+def received(cut, questions, pieces):
+    """What a stream that asked these makes of the pieces, with this quick way, and what it waits for then."""
+    quick, dns_stream.cut_answers_untrusted = dns_stream.cut_answers_untrusted, cut
+    ids = iter(range(len(questions)))
+    try:
+        stream = dns_stream.DnsStream(lambda: next(ids), pipeline=9)
+        for question in questions:
+            stream.begin(question)
+        stream.forget(0)
+        return [told(stream.receive_untrusted, piece) for piece in pieces], stream.capacity, stream.closing
+    finally:
+        dns_stream.cut_answers_untrusted = quick
+
+
+def compare_streams(chance, wire):
+    """The answers of a stream, most of them to what was asked, cut anywhere."""
+    questions = [Question(name, chance.choice((1, 28)), 1) for name in NAMES[:4]]
+    octets = b""
+    for id in chance.sample(range(len(questions)), chance.randrange(1, 5)):
+        question = question_octets(questions[id])
+        answer = id.to_bytes(2) + b"\x81\x80\0\1" + bytes(6) + question + wire[: chance.randrange(40)]
+        octets += frame(mutated(answer, chance) if chance.random() < 0.1 else answer)
+    if chance.random() < 0.1:
+        octets = mutated(octets, chance)
+    at = sorted(chance.randrange(len(octets) + 1) for _ in range(chance.choice((0, 0, 1, 2))))
+    pieces = [octets[start:end] for start, end in zip([0, *at], [*at, len(octets)], strict=True)]
+    quickly = received(compiled.cut_answers, questions, pieces)
+    slowly = received(lambda *_: ([], 0), questions, pieces)
+    assert quickly[0] == slowly[0], (octets, at)
+    if "malformed" not in slowly[0]:  # the stream is over then, whatever it waits for
+        assert quickly == slowly, (octets, at)
+
+
 def compare(seed, rounds):
     chance, seen = random.Random(seed), [0, 0, 0, 0, 0]
     for _ in range(rounds):
@@ -113,6 +158,11 @@ def compare(seed, rounds):
         if (quick := compiled.rendered(written, 7, asked.qname.upper(), now, limit)) is not None:
             seen[4] += 1
             assert quick == reply.render(written, 7, asked.qname.upper(), now, limit)
+        security = chance.choice(list(Security))
+        told_of = chance.random() < 0.5
+        quick = compiled.packed_reply(written, now, finished._NUMBERS[security], told_of)
+        assert quick == packed_in_python(written, now, security, told_of)
+        compare_streams(chance, written.wire)
         wire = mutated(written.wire, chance)
         if (quick := compiled.ordinary_message(wire)) is not None:
             seen[2] += 1
