@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection
+from aioquic.quic.connection import QuicConnection, stream_is_unidirectional
 from aioquic.quic.events import ConnectionTerminated, QuicEvent
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.stream import QuicStream
@@ -21,12 +21,15 @@ from cryptography import x509
 
 from dohproxy.protocol.quic_pieces import bounded
 from dohproxy.protocol.quic_tls import Refused, refuse_unreadable
+from dohproxy.protocol.quic_window import Window
 from dohproxy.protocol.session import Received, Session
 
 MAX_DATAGRAM = 1200
 """Octets of UDP payload: what every path must carry (RFC 9000 14), without finding out whether it carries more."""
 MAX_STREAM = 1 << 17
 """Octets that a stream may bring before any are read: a message, and what HTTP/3 puts around it."""
+_WINDOW = 1 << 20
+"""Octets of a connection that may be held because others are missing."""
 _LONG = 0x80
 _RESET_TOKEN, _SHORTEST_RESET = 16, 21
 """Octets (RFC 9000 10.3)."""
@@ -67,6 +70,7 @@ class ClientConnection(QuicConnection):
         keep_token: Callable[[bytes], None],
     ) -> None:
         super().__init__(configuration=configuration, session_ticket_handler=keep_ticket, token_handler=keep_token)
+        self._local_max_data = Window(_WINDOW, self._kept)
         self._verify = verify
         self._is_verified = False
         self._was_reset = False
@@ -182,6 +186,14 @@ class ClientConnection(QuicConnection):
         early = [packet for packet in space.sent_packets.values() if packet.packet_type is QuicPacketType.ZERO_RTT]
         if early:
             self._loss._on_packets_lost(congestion_event=False, now=now, packets=early, space=space)
+
+    def _kept(self) -> int:
+        return sum(len(stream.receiver._buffer) for stream in self._streams.values())
+
+    def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
+        """A stream of ours takes one answer, and no more; the server's own, of HTTP/3, go on for as long as the connection."""
+        if stream_is_unidirectional(stream.stream_id):
+            super()._write_stream_limits(builder, space, stream)
 
     def _write_stream_frame(self, builder: Any, space: Any, stream: Any, max_offset: int) -> int:
         """Not into the rest of a packet that has no room worth it: aioquic would try that with each stream that waits."""

@@ -27,6 +27,7 @@ from aioquic.quic.stream import QuicStream
 from dohproxy.protocol.quic_packets import reset_token
 from dohproxy.protocol.quic_pieces import bounded
 from dohproxy.protocol.quic_tls import Handshake, Reception
+from dohproxy.protocol.quic_window import Window
 
 MAX_STREAM = 98304
 """Octets of a stream: a message, and what HTTP/3 puts around it."""
@@ -38,26 +39,6 @@ ACK_DELAY = 0.02
 """Seconds; less than the 25 ms that aioquic announces."""
 UNIDIRECTIONAL = 8
 """Streams of that kind that a client may have: HTTP/3 takes three."""
-
-
-class Window(Limit):
-    """The connection's flow control: always so much more than what was taken, less what is held."""
-
-    def __init__(self, octets: int, held: Callable[[], int]) -> None:
-        self._octets, self._held = octets, held
-        self._value = octets
-        super().__init__(QuicFrameType.MAX_DATA, "max_data", octets)
-
-    @property
-    def value(self) -> int:
-        """How much the client may send in all."""
-        return self._value
-
-    @value.setter
-    def value(self, _: int) -> None:
-        """aioquic would have it doubled: raise it as far as there is room, in steps worth a frame."""
-        if self._value - self.used <= self._octets // 2:
-            self._value = max(self._value, self.used + self._octets - self._held())
 
 
 class ServerConnection(QuicConnection):

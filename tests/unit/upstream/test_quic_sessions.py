@@ -299,3 +299,22 @@ async def test_an_answer_in_too_many_pieces_ends_the_connection(bench: QuicBench
         with pytest.raises(Disconnected, match="pieces"):
             await upstream.resolve(ask())
         assert (await upstream.resolve(ask())).rcode == 0
+
+
+@pytest.mark.parametrize("unidirectional", [False, True])
+async def test_what_comes_after_a_gap_takes_bounded_room(bench: QuicBench, unidirectional: bool) -> None:
+    def with_gap(asked: Asked) -> None:
+        quic = asked.client.quic
+        stream = quic.get_next_available_stream_id(is_unidirectional=True) if unidirectional else asked.stream
+        quic.send_stream_data(stream, bytes(1 << 23))
+        quic._streams[stream].sender._pending.subtract(0, 1)
+
+    upstream = await open_upstream(bench, await bench.quic(with_gap), forwarding=QUICK)
+    exchange = upstream.begin(ask())
+    connection: Any = upstream._connections[0]
+    await until(lambda: connection._path is not None and connection._path.quic._kept() > 1 << 16)
+    for _ in range(20):
+        assert await exchange.answer(trio.current_time() + 0.01) is None
+        assert connection._path.quic._kept() <= 1 << 20
+        assert connection._path.quic._local_max_data.value <= 1 << 20
+    exchange.drop()
