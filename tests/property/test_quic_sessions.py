@@ -85,8 +85,8 @@ def received(session: QuicSession, streams: dict[int, bytes], pieces: list[tuple
 
 def check(found: list[Received], asked: dict[int, Question]) -> None:
     assert len({one.key for one in found}) == len(found)
-    for key, answer, _age in found:
-        assert isinstance(answer, UpstreamFailed) or answers(answer, question_octets(asked[key]))
+    for one in found:
+        assert isinstance(one.reply, UpstreamFailed) or answers(one.reply, question_octets(asked[one.key]))
 
 
 @given(PIECES, SPOILS)
