@@ -44,7 +44,8 @@ def received(session: Session, octets: bytes, cuts: list[int]) -> list[Received]
 
 def check(found: list[Received], asked: dict[int, Question]) -> None:
     assert len({one.key for one in found}) == len(found)
-    for key, reply, _age in found:
+    for one in found:
+        key, reply = one.key, one.reply
         assert isinstance(reply, UpstreamFailed) or answers(reply, question_octets(asked[key]))
 
 
