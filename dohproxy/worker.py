@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import signal
-import socket
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,19 +16,13 @@ from dohproxy.config.settings import Settings
 from dohproxy.contained import contained, kept, tell
 from dohproxy.errors import DohproxyError
 from dohproxy.front import Observer
-from dohproxy.listen.credentials import Credentials, credentials
-from dohproxy.listen.doh import ALPN, SpeakHttp
-from dohproxy.listen.elsewhere import elsewhere
-from dohproxy.listen.encrypted import Under
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.privileges import become
 from dohproxy.listen.sockets import Sockets, open_sockets
 from dohproxy.listen.systemd import passed_sockets
 from dohproxy.listen.tcp import ConnectionTable, TcpListener
-from dohproxy.listen.tls import TlsServer
 from dohproxy.listen.udp import UdpListener
 from dohproxy.master import OK, Master, ServiceManager, guarded, obey, tell_kept
-from dohproxy.protocol.doh_request import Site
 from dohproxy.service import Service
 from dohproxy.telemetry import logs
 from dohproxy.telemetry.counters import Counters
@@ -39,6 +32,7 @@ from dohproxy.telemetry.sink import LineSink
 
 if TYPE_CHECKING:
     from dohproxy.listen.quic import QuicListener
+    from dohproxy.listen.secured import Secured
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +85,8 @@ class Worker:
         self._sink = sink
         self._counters = counters
         self._master = master
-        self._limits, self._tls = settings.access.limits, settings.tls
-        self._by_quic: list[QuicListener] = []
+        self._limits = settings.access.limits
+        self._secured: Secured | None = None
         self._stopping = False
         self._serving = trio.CancelScope()
         """Around the listeners and the service, whose flights end with it alone: its deadline is set at the word to stop."""
@@ -101,10 +95,8 @@ class Worker:
             settings, self._observers(), tell_hits=settings.log.queries, recorder=self._evidence, keeps=keeps
         )
         counters.recalled = self._service.front.recall.secured
-        shown = self._credentials(settings)
-        self._dot, self._doh = TlsServer(shown, ("dot",)), TlsServer(shown, ALPN)
         self._intake = Intake(self._service.front, settings.listen, counters, settings.access.limits)
-        self._listeners = self._make_listeners(shown)
+        self._listeners = self._make_listeners()
 
     async def run(self) -> None:
         """Serve until told to stop."""
@@ -122,36 +114,20 @@ class Worker:
         self._evidence.close()
         self._master.stopped()
 
-    def _credentials(self, settings: Settings) -> Credentials:
-        """What encrypted listeners show, and who vouches for their clients; raises DohproxyError."""
-        workload = self._service.workload
-        if workload is None:
-            return credentials(settings.tls)
-        return credentials(settings.tls, workload.svid(), workload.bundles)
-
     def _observers(self) -> list[Observer]:
         return [self._counters, self._evidence, QueryLog(self._settings.log, self._sink)]
 
-    def _make_listeners(self, shown: Credentials) -> list[UdpListener | TcpListener | QuicListener]:
-        intake = self._intake
-        table = ConnectionTable(self._settings.listen, self._counters)
-        listeners: list[UdpListener | TcpListener | QuicListener] = [UdpListener(sock, intake) for sock in self._sockets.udp]
-        listeners += [TcpListener(sock, intake, table) for sock in self._sockets.tcp]
-        listeners += [TcpListener(sock, intake, table, Under(self._dot)) for sock in self._sockets.dot]
-        listeners += [TcpListener(sock, intake, table, self._speak_http(sock)) for sock in self._sockets.doh]
-        if self._sockets.doq or self._sockets.doh3:
-            from dohproxy.listen.quic_listeners import quic_listeners  # noqa: PLC0415 -- aioquic is for those who want it
+    def _make_listeners(self) -> list[UdpListener | TcpListener | QuicListener]:
+        intake, sockets, settings = self._intake, self._sockets, self._settings
+        table = ConnectionTable(settings.listen, self._counters)
+        listeners: list[UdpListener | TcpListener | QuicListener] = [UdpListener(sock, intake) for sock in sockets.udp]
+        listeners += [TcpListener(sock, intake, table) for sock in sockets.tcp]
+        if sockets.dot or sockets.doh or sockets.doq or sockets.doh3:
+            from dohproxy.listen.secured import Secured  # noqa: PLC0415 -- for those who want it
 
-            self._by_quic = quic_listeners(self._sockets, intake, shown, self._site())
-            listeners += self._by_quic
+            self._secured = Secured(settings.tls, settings.listen, sockets, intake, table, self._service.workload)
+            listeners += [*self._secured.by_tcp, *self._secured.by_quic]
         return listeners
-
-    def _speak_http(self, sock: socket.socket) -> Under:
-        address, port = sock.getsockname()[:2]
-        return Under(self._doh, SpeakHttp(self._site(elsewhere(address, port, self._settings.listen))))
-
-    def _site(self, elsewhere: bytes = b"") -> Site:
-        return Site(self._settings.listen.doh_path, json=self._settings.listen.doh_json, elsewhere=elsewhere)
 
     async def _listen(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -180,7 +156,7 @@ class Worker:
         self._master.reloading()
         try:
             settings = await trio.to_thread.run_sync(self._master.reread, abandon_on_cancel=True)
-            shown = self._credentials(settings)
+            shown = self._secured.credentials(settings.tls) if self._secured is not None else None
             await self._service.reload(settings)
         except (DohproxyError, OSError) as error:
             tell_kept(error)
@@ -191,7 +167,8 @@ class Worker:
         else:
             self._evidence.use(settings)
             self._limit(settings)
-            self._show(settings, shown)
+            if self._secured is not None and shown is not None:
+                self._secured.show(settings.tls, shown)
             self._master.reloaded(settings)
 
     def _limit(self, settings: Settings) -> None:
@@ -203,16 +180,6 @@ class Worker:
         for listener in self._listeners:
             if isinstance(listener, UdpListener):
                 listener.renew()
-
-    def _show(self, settings: Settings, shown: Credentials) -> None:
-        """Have the next connections meet these; what only changed in its files is noticed without."""
-        if settings.tls == self._tls:
-            return
-        self._tls = settings.tls
-        self._dot.use(shown)
-        self._doh.use(shown)
-        for listener in self._by_quic:
-            listener.use(shown)
 
     async def _reassure(self) -> None:
         """Tell the master, who may have a watchdog, that the event loop turns."""
