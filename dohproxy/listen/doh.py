@@ -78,6 +78,8 @@ class HttpConnection:
         self._all = trio.CancelScope()
         self._queries: StreamQueries | None = None
         self._taking = False
+        self._answered = False
+        """Whether there was an answer since the writer looked: it may have been busy sending."""
 
     @property
     def idle(self) -> bool:
@@ -162,6 +164,7 @@ class HttpConnection:
     def _put(self, request: Request, query: Query, _: int, reply: bytes) -> None:
         self._respond(request, self._site.response(query, reply))
         if not self._taking:
+            self._answered = True
             self._to_write.unpark_all()
 
     def _respond(self, request: Request, response: Response) -> None:
@@ -177,7 +180,9 @@ class HttpConnection:
     async def _write(self) -> None:
         """Send the answers that come later."""
         while True:
-            await self._to_write.park()
+            if not self._answered:
+                await self._to_write.park()
+            self._answered = False
             try:
                 self._advance(b"")
             finally:
