@@ -12,6 +12,7 @@ import trio
 
 from dohproxy.identity.peers import Unverified
 from dohproxy.listen.tls import Terms
+from dohproxy.upstream.connect import acknowledge_quickly
 
 _RECORD: Final = 16384
 """Octets (RFC 8446 5.1)."""
@@ -71,6 +72,8 @@ class TlsStream(trio.abc.Stream):
                 await self._part()
             raise HandshakeFailed(str(error)) from error
         self._established = True
+        with suppress(OSError):  # it is gone, or no TCP
+            acknowledge_quickly(self._socket)  # a client that shook hands may wait for it with its question (RFC 896)
         await self._flush_unless_sent()
 
     def _advance(self) -> bool:
