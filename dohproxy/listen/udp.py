@@ -16,7 +16,7 @@ from dohproxy.core.pktinfo import wants_packet_info
 from dohproxy.core.pure import Miss
 from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Transport
-from dohproxy.upstream.bell import Bell
+from dohproxy.upstream.bell import Bell, Turn
 
 BATCHES = 4
 """Batches taken in a turn at most."""
@@ -38,7 +38,7 @@ class UdpListener:
         self._taking = trio.CancelScope()
         self._waiting: deque[tuple[Miss, Room]] = deque()
         self._replies: list[tuple[bytes, bytes]] = []
-        self._bell = Bell()
+        self._bell = Bell(self._send_at_once)
         self.renew()
 
     def renew(self) -> None:
@@ -63,8 +63,9 @@ class UdpListener:
     async def _take_all(self, begun: courses.Courses) -> None:
         while True:
             await self._turn()
-            self._take()
-            self._begin(begun, STARTS)
+            with Turn():
+                self._take()
+                self._begin(begun, STARTS)
 
     async def _turn(self) -> None:
         """Let other tasks have their turn, and wait until there is something to do."""
@@ -106,6 +107,10 @@ class UdpListener:
         while True:
             await self._bell.heard()
             self._send()
+
+    def _send_at_once(self) -> bool:
+        self._send()
+        return True
 
     def _send(self) -> None:
         """Send what is ready; what cannot be sent is counted: a full buffer or an unreachable client ends nothing."""

@@ -1,20 +1,54 @@
-"""A bell: rung by anyone, heard by one task."""
+"""A bell: rung by anyone, heard by one task, or, in a turn, by nobody at all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import TracebackType
+
 import trio
+
+from dohproxy.contained import tell
+
+
+def _never() -> bool:
+    return False
 
 
 class Bell:
-    """Lighter than an Event, and may ring again and again; rings that nobody hears yet count as one."""
+    """Lighter than an Event, and may ring again and again; rings that nobody hears yet count as one.
 
-    def __init__(self) -> None:
+    `at_once` does what the listener would do, as far as that can be done without waiting, and answers whether it was all.
+    It is called at the end of a turn that the bell was rung in, so that no task need have its turn for it.
+    """
+
+    __slots__ = ("_at_once", "_listener", "_rung")
+
+    def __init__(self, at_once: Callable[[], bool] = _never) -> None:
+        self._at_once = at_once
         self._rung = False
         self._listener: trio.lowlevel.Task | None = None
 
     def ring(self) -> None:
-        """Wake the listener, now or as soon as it listens."""
+        """Have done what the bell is for: at the end of this turn, or else by the listener, now or as soon as it listens."""
+        if self._rung:
+            return
         self._rung = True
+        if _turn is None:
+            self._wake()
+        else:
+            _turn.append(self)
+
+    def end_turn(self) -> None:
+        """Do it here and now, and have the listener do the rest."""
+        try:
+            if self._at_once():
+                self._rung = False
+                return
+        except Exception as defect:  # noqa: BLE001 -- whoever ends the turn is innocent of it
+            tell("sending", defect)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._listener is not None:
             trio.lowlevel.reschedule(self._listener)
             self._listener = None
@@ -29,3 +63,22 @@ class Bell:
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._listener = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+_turn: list[Bell] | None = None
+
+
+class Turn:
+    """A context for whoever drives many queries without a pause: what they ring for is done when it ends."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        global _turn
+        self._before, _turn = _turn, []
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        global _turn
+        rung, _turn = _turn or (), self._before
+        for bell in rung:
+            bell.end_turn()

@@ -177,7 +177,7 @@ class Connection:
         self._session = session
         self._backlog: dict[Exchange, None] = {}
         self._under_way: dict[int, Exchange] = {}
-        self._bell = Bell()
+        self._bell = Bell(self._send_at_once)
         """Rung when there may be something to send."""
         self._clock, self._alarm = trio.CancelScope(), inf
         self._life = trio.CancelScope()
@@ -290,6 +290,10 @@ class Connection:
     def _close(self) -> None:
         """Says goodbye, and lets go of what is open."""
         raise NotImplementedError
+
+    def _send_at_once(self) -> bool:
+        """Sends what there is, if that can be done without waiting; answers whether it could."""
+        return False
 
     def _admit(self) -> None:
         """The peer is known and ready: questions that wait may begin, unless it takes none any more."""

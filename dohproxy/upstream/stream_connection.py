@@ -10,8 +10,9 @@ import trio
 
 from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.protocol.session import StreamSession
+from dohproxy.upstream.bell import Turn
 from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
-from dohproxy.upstream.connection import Connection, Route
+from dohproxy.upstream.connection import Connection, Route, State
 from dohproxy.upstream.tls import Layer, Unwelcome
 
 _READ = 65536
@@ -54,7 +55,8 @@ class StreamConnection(Connection):
                 with suppress(BlockingIOError):
                     data = sock.recv(_READ)
                     acknowledge_quickly(sock)
-                    self._receive_untrusted(data)
+                    with Turn():
+                        self._receive_untrusted(data)
         except OSError as error:  # of TLS as well
             self._end(self._broken(error))
         except MalformedMessage as error:
@@ -94,15 +96,25 @@ class StreamConnection(Connection):
                 await self._bell.heard()
                 self._gather()
                 while self._unsent:
-                    await self._send(sock)
+                    try:
+                        self._send(sock)
+                    except BlockingIOError:
+                        await trio.lowlevel.wait_writable(sock)
 
-    async def _send(self, sock: socket.socket) -> None:
+    def _send_at_once(self) -> bool:
+        if self._socket is None or self.state is State.CLOSED:
+            return False
         try:
-            sent = sock.send(self._unsent)
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(sock)
-            return
-        self._unsent = self._unsent[sent:]
+            self._gather()
+            self._send(self._socket)
+        except OSError:  # what there is to say of it the writer and the reader find out
+            return False
+        return not self._unsent
+
+    def _send(self, sock: socket.socket) -> None:
+        """Sends as much as fits; raises BlockingIOError where that is nothing."""
+        if self._unsent:
+            self._unsent = self._unsent[sock.send(self._unsent) :]
 
     def _gather(self) -> None:
         """One TLS record a piece: several questions in one record made a server sit on its answers."""
