@@ -39,7 +39,7 @@ from dohproxy.dnssec.validate import Limits, World
 from dohproxy.gate import Gate
 from dohproxy.identity.own import BadCertificate, FileCertificate, OwnCertificate
 from dohproxy.kernel_clock import is_synchronised
-from dohproxy.model import Mode, Name, Question, Stage
+from dohproxy.model import Mode, Name, Query, Question, Stage
 from dohproxy.policy.compiled import cache_directory, load_lists
 from dohproxy.policy.engine import Engine
 from dohproxy.resolve import boot_clock
@@ -56,9 +56,10 @@ from dohproxy.resolve.redirections import Redirections
 from dohproxy.resolve.reporting import Reporting
 from dohproxy.resolve.routed import Routed
 from dohproxy.resolve.selected import Group
-from dohproxy.resolve.sentinel import Sentinel
+from dohproxy.resolve.sentinel import Sentinel, is_signal
 from dohproxy.resolve.signalling import signal_daily
 from dohproxy.resolve.state_file import StateFile
+from dohproxy.resolve.straight import Straight
 from dohproxy.resolve.trusted import Trusted
 from dohproxy.resolve.upkeep import Upkeep
 from dohproxy.resolve.validated import Validated
@@ -80,7 +81,7 @@ _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses that nobody has (RFC 5737, RFC 3849)."""
 RELEASED = 1_795_000_000
 """Seconds since 1970: a clock that tells less is wrong, and must not make the built-in anchors look unborn."""
-REPLY_SHARE = 0.25
+REPLY_SHARE = 0.45
 """Of the cache's size, for finished replies; the rest is for answers and proofs."""
 PROOF_SHARE = 0.1
 
@@ -179,6 +180,8 @@ class Core:
         self._undated: dict[Name, Group] = {}
         self.upkeep: Upkeep | None = None
         """What goes on beside the queries, where answers are validated."""
+        self._judge: Validated | None = None
+        self._boot: boot_clock.BootClock | None = None
         self.stage: Stage = self._stages()
         self._captive: Captive | None = None
         if meaning.captive_portal is not None and ROOT in self._groups:
@@ -237,11 +240,12 @@ class Core:
         proofs = ProofStore(int(cache.size * PROOF_SHARE), self._let_speak, kept) if meaning.validates else None
         proven = (lambda question: proofs.synthesize(question, self._now())) if proofs is not None else (lambda _: None)
         self._routed = Routed(self._groups, self._now)
-        stage: Stage = Chased(self._routed, Redirections(self._now), proven)
+        self._chased = Chased(self._routed, Redirections(self._now), proven)
+        stage: Stage = self._chased
         stores = Stores(AnswerStore(answers), self._failures, proofs, self._shared_answers())
         if meaning.validates:
             stage = self._validated(stage, stores)
-        stage = Cached(
+        stage = self._cached = Cached(
             stage,
             stores,
             self._flights,
@@ -256,6 +260,27 @@ class Core:
         if self.upkeep is None or not meaning.dnssec.root_key_sentinel:
             return stage
         return Sentinel(stage, partial(_root_tags, self.upkeep.trusted))
+
+    def straight(self, policed: Policed, local: Local) -> Straight:
+        """The straight way through these stages, and those of this core."""
+        return Straight(
+            policed,
+            local,
+            self._cached,
+            self._flights,
+            self._judge,
+            self._chased,
+            self._routed,
+            self._groups,
+            self._is_elsewhere,
+            self._now,
+        )
+
+    def _is_elsewhere(self, query: Query) -> bool:
+        """Whether a stage that most questions have nothing to do with may want this one."""
+        if self._captive is not None and self._captive.is_open:
+            return True
+        return self.upkeep is not None and (is_signal(query) or (self._boot is not None and self._boot.is_open))
 
     def _before_portals(self, settings: CaptivePortal, group: Group) -> Captive:
         told = network_resolvers if settings.upstream == "dhcp" else lambda: (settings.upstream,)
@@ -291,11 +316,11 @@ class Core:
             timeout=meaning.forwarding.timeout,
         )
         witness = Witness(self._recorder) if self._recorder is not None else None
-        stage: Stage = self._validator(below, lambda: trusted.anchors, keys, stores.proofs, witness)
-        boot = self._boot_clock(stage, meaning.dnssec.boot_clock) if meaning.dnssec.boot_clock else None
+        self._judge = self._validator(below, lambda: trusted.anchors, keys, stores.proofs, witness)
+        boot = self._boot = self._boot_clock(self._judge, meaning.dnssec.boot_clock) if meaning.dnssec.boot_clock else None
         signal = partial(signal_daily, Routed(self._groups, self._now), trusted, meaning.forwarding.timeout)
         self.upkeep = Upkeep(trusted, following, excepted, boot, signal if meaning.dnssec.signal_anchors else None)
-        return boot or stage
+        return boot or self._judge
 
     def _following(self) -> Following:
         dnssec = self.meaning.dnssec
@@ -378,7 +403,9 @@ class Pipeline:
         told = designations(settings.ddr, settings.listen) if settings.ddr else ()
         records = replace(settings.local, records=(*settings.local.records, *told))
         local = Local(core.stage, records, clock.now, zones)
-        self.stage = Policed(local, self.engine, mode=settings.dnssec.mode, modes=modes, zones=zones, now=clock.now)
+        policed = Policed(local, self.engine, mode=settings.dnssec.mode, modes=modes, zones=zones, now=clock.now)
+        self.stage: Stage = policed
+        self.straight = core.straight(policed, local)
 
 
 def workload_of(settings: Settings) -> Workload | None:

@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
 from types import coroutine
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import trio
 
 from dohproxy.contained import contained, is_defect, tell
+from dohproxy.model import Answer
 
 _PARKED, _AS_TASK = object(), object()
 _QUERY = "a query"
@@ -48,10 +49,10 @@ def as_task() -> Generator[object, None, None]:
 class Course:
     """A coroutine that is driven by hand, until it is a task or at its end."""
 
-    __slots__ = ("_courses", "rest")
+    __slots__ = ("_coroutine", "_courses")
 
     def __init__(self, coroutine: Coroutine[object, None, None], courses: Courses) -> None:
-        self.rest = coroutine
+        self._coroutine = coroutine
         self._courses = courses
 
     def step(self) -> None:
@@ -59,9 +60,9 @@ class Course:
         global _stepped  # noqa: PLW0603 -- like a task, a course is known to what runs in it
         before, _stepped = _stepped, self
         try:
-            trap = self.rest.send(None)
+            trap = self._coroutine.send(None)
             if trap is not _PARKED and trap is not _AS_TASK:
-                trap = self.rest.throw(RuntimeError("trio was asked to wait in no task: see as_task"))
+                trap = self._coroutine.throw(RuntimeError("trio was asked to wait in no task: see as_task"))
         except StopIteration:
             self._courses.leave(self)
         except BaseException as error:  # noqa: BLE001 -- whoever steps is innocent of it
@@ -76,6 +77,42 @@ class Course:
         """Go on soon, as a task: for whoever cannot have the rest run now."""
         self._courses.promote(self)
 
+    def rest(self) -> Coroutine[object, None, None]:
+        """What is left of it, for whoever drives that to its end."""
+        return self._coroutine
+
+    def close(self) -> None:
+        """End it where it is."""
+        self._coroutine.close()
+
+
+class Exchange(Protocol):
+    """A question under way at an upstream."""
+
+    async def answer(self, until: float) -> Answer | None:
+        """The answer; None if there is none by the monotonic time `until`: it may be awaited again. Or ResolveError."""
+        ...
+
+    def leave_to(self, course: Course, until: float) -> bool:
+        """Have the course go on in place of a caller of `answer`: `step`ped when there is a reply, else told to `go_on`.
+
+        False where that cannot be done: then `answer` is to be awaited.
+        """
+        ...
+
+    def made(self, now: float) -> Answer:
+        """The answer of the reply that is there, born by the clock that says `now`; raises UpstreamFailed."""
+        ...
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all was heard, where it was asked, since it was."""
+        ...
+
+    def drop(self) -> None:
+        """Nobody wants the answer any more."""
+        ...
+
 
 class Courses:
     """The courses of one owner, whose nursery takes those that become tasks: see `owned`."""
@@ -88,8 +125,12 @@ class Courses:
     def begin(self, coroutine: Coroutine[object, None, None]) -> None:
         """Drive this until it waits."""
         course = Course(coroutine, self)
-        self._under_way.add(course)
+        self.add(course)
         course.step()
+
+    def add(self, course: Course) -> None:
+        """It is under way."""
+        self._under_way.add(course)
 
     def leave(self, course: Course) -> None:
         """It is at its end, or somebody else's."""
@@ -100,7 +141,7 @@ class Courses:
     def promote(self, course: Course) -> None:
         """The rest of it is a task."""
         if course in self._under_way:
-            self._nursery.start_soon(_rest_of, course.rest)
+            self._nursery.start_soon(_rest_of, course.rest())
             self.leave(course)
 
     def fail(self, course: Course, error: BaseException) -> None:
@@ -122,7 +163,7 @@ class Courses:
         under_way, self._under_way = self._under_way, set()
         for course in under_way:
             with contained(_QUERY):
-                course.rest.close()
+                course.close()
 
 
 @asynccontextmanager

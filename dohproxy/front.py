@@ -7,7 +7,7 @@ and nothing else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -17,7 +17,8 @@ from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
 from dohproxy.contained import is_defect, tell
 from dohproxy.core import recaller
-from dohproxy.core.finished import Finished, pack
+from dohproxy.core.finished import Finished, finish
+from dohproxy.courses import Courses
 from dohproxy.errors import NotServed, ResolveError
 from dohproxy.model import (
     Action,
@@ -34,10 +35,11 @@ from dohproxy.model import (
     Stage,
     Transport,
 )
+from dohproxy.resolve.straight import Straight
 from dohproxy.wire import constants as c
-from dohproxy.wire.peek import key_of, question_at_hand
-from dohproxy.wire.quick import compile_reply, parse_request_untrusted, render
-from dohproxy.wire.reply import Reply, error_reply_for, shape
+from dohproxy.wire.peek import question_at_hand
+from dohproxy.wire.quick import parse_request_untrusted
+from dohproxy.wire.reply import error_reply_for
 from dohproxy.wire.request import BadRequest, NotARequest, Request, error_reply
 
 log = logging.getLogger(__name__)
@@ -46,8 +48,6 @@ MAX_KNOWN_CLIENTS = 65536
 _STREAM_LIMIT = c.MAX_MESSAGE
 _UDP = Transport.UDP  # here: an enumeration looks its members up slowly
 _REFUSED_TYPES = frozenset((c.AXFR, c.IXFR, c.MAILA, c.MAILB, c.TKEY, c.TSIG, c.OPT))
-_SHARE_RECALLED = 0.9
-"""Of a reply's life: then the pipeline is asked again, and prefetches what is still wanted."""
 
 
 class Observer(Protocol):
@@ -78,6 +78,16 @@ class Generation(Struct, frozen=True):
     """Octets of the largest reply over UDP, and what our OPT records say."""
     timeout: float
     """Seconds that a client's query may take."""
+    straight: Straight | None = None
+    """The pipeline's shorter way, if it has one."""
+
+
+Done = Callable[[bytes], None]
+"""Told a reply; b"" where there is none to send."""
+
+
+def _nobody(_: bytes) -> None:
+    pass
 
 
 SILENCE = -1
@@ -90,6 +100,44 @@ class _Asked(Struct, frozen=True, gc=False):
     question: Question | None
     client: Client
     began: float
+
+
+class _Asking(Struct, frozen=True, gc=False):
+    """One query that the pipeline is to answer: a resolve.straight.Asker."""
+
+    front: Front
+    request: Request
+    question: Question
+    client: Client
+    began: float
+    generation: Generation
+    query: Query
+    done: Done
+
+    def answered(self, answer: Answer, now: float) -> None:
+        """Reply with this answer."""
+        try:
+            reply = self.front.reply(self, answer, now)
+        except Exception as defect:  # noqa: BLE001 -- told
+            tell("a query", defect)
+            reply = self.front.fail(self, ResolveError("internal error"))
+        self.done(reply)
+
+    def failed(self, error: ResolveError) -> None:
+        """Reply that there is no answer."""
+        self.done(self.front.fail(self, error))
+
+    def abandoned(self) -> None:
+        """Reply nothing."""
+        self.done(b"")
+
+    async def by_stages(self) -> None:
+        """Reply with what the pipeline says; with nothing if that is cancelled."""
+        reply = b""
+        try:
+            reply = await self.front.by_stages(self)
+        finally:
+            self.done(reply)
 
 
 class Front:
@@ -124,8 +172,22 @@ class Front:
 
     async def answer(self, wire: bytes, peer: Peer, transport: Transport) -> bytes:
         """The reply to one message; b"" where silence is the answer. Raises nothing but cancellation."""
+        asking = self._asking(wire, peer, transport, _nobody)
+        return asking if isinstance(asking, bytes) else await self.by_stages(asking)
+
+    def begin(self, wire: bytes, peer: Peer, transport: Transport, courses: Courses, done: Done) -> None:
+        """The same, but `done` is told the reply: at once, or later from one of the courses. Raises nothing."""
+        asking = self._asking(wire, peer, transport, done)
+        if isinstance(asking, bytes):
+            done(asking)
+            return
+        straight = asking.generation.straight
+        if straight is None or not straight.begin(asking.query, asking, courses, asking.began):
+            courses.begin(asking.by_stages())
+
+    def _asking(self, wire: bytes, peer: Peer, transport: Transport, done: Done) -> _Asking | bytes:
+        """What the pipeline is to answer; or the reply, if that takes none."""
         began = self._now()
-        generation = self._generation
         try:
             request = parse_request_untrusted(wire)
         except NotARequest:
@@ -136,31 +198,47 @@ class Front:
         group = self._groups.get(peer) or self._group(peer)
         if group is None:
             return self._turn_away(request, _Asked(request.question, _client(peer, transport), began))
+        generation = self._generation
         client = _client(peer, transport, group[0])
-        asked = _Asked(request.question, client, began)
+        query = _query(request, client, trio.current_time() + generation.timeout)
+        asking = _Asking(self, request, request.question, client, began, generation, query, done)
+        answer = screened(request)
+        return asking if answer is None else self.reply(asking, answer, began)
+
+    async def by_stages(self, asking: _Asking) -> bytes:
+        """The reply by all stages; b"" where silence is the answer. Raises nothing but cancellation."""
         try:
-            answer = screened(request) or await generation.pipeline.resolve(
-                _query(request, client, trio.current_time() + generation.timeout)
-            )
-            return self._reply(request, asked, answer, generation)
+            answer = await asking.generation.pipeline.resolve(asking.query)
+            return self.reply(asking, answer, self._now())
         except ResolveError as error:
-            return self._fail(request, asked, error)
+            return self.fail(asking, error)
         except BaseException as error:  # whatever a stranger's packet finds in us, the service goes on, and says so
             if not is_defect(error):
                 raise
             tell("a query", error)
-            return self._fail(request, asked, ResolveError("internal error"))
+            return self.fail(asking, ResolveError("internal error"))
 
-    def _reply(self, request: Request, asked: _Asked, answer: Answer, generation: Generation) -> bytes:
-        if answer.verdict is not None and answer.verdict.action is Action.DROP:
-            self._tell(asked, SILENCE, 0, answer)
-            return b""
-        reply = compile_reply(answer, request, payload_size=generation.payload_size)
-        now = self._now()
-        if generation is self._generation:  # what an earlier one decided must not be replayed by a later one
-            self._remember(request, asked.client, answer, reply, now)
-        sent = render(reply, request.id, request.qname, now, self._limit(request, asked.client.transport))
-        self._tell(asked, answer.rcode, len(sent), answer, now)
+    def fail(self, asking: _Asking, error: ResolveError) -> bytes:
+        """The reply where there is no answer."""
+        return self._fail(asking.request, asking, error)
+
+    def reply(self, asking: _Asking, answer: Answer, now: float) -> bytes:
+        """The reply to this client with this answer, which is remembered; b"" where silence is the answer."""
+        request, generation, verdict = asking.request, asking.generation, answer.verdict
+        if verdict is not None:
+            if verdict.action is Action.DROP:
+                self._tell(asking, SILENCE, 0, answer)
+                return b""
+            if verdict.action is Action.ALLOW:
+                verdict = None
+        limit = self._limit(request, asking.client.transport)
+        size, told = generation.payload_size, verdict is not None
+        sent, key, packed = finish(answer, request, payload_size=size, now=now, limit=limit, told=told)
+        if key is not None and packed is not None and generation is self._generation:
+            # what an earlier one decided must not be replayed by a later one
+            finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream, verdict)
+            generation.replies.put(_prefix(asking.client.group) + key, finished)
+        self._tell(asking, answer.rcode, len(sent), answer, now)
         return sent
 
     def _limit(self, request: Request, transport: Transport) -> int:
@@ -170,42 +248,32 @@ class Front:
             return 0  # truncated: such answers are worth a TCP connection (RFC 8482 4.4), and not an amplifier's
         return min(request.payload_limit, self._payload_size)
 
-    def _remember(self, request: Request, client: Client, answer: Answer, reply: Reply, now: float) -> None:
-        """Keep the reply for `recall`, if the next client of the group would get the same.
-
-        Not for ANY, whose answer depends on the transport.
-        """
-        until = reply.born + _SHARE_RECALLED * (reply.expires - reply.born)
-        if until <= now:
-            return
-        verdict = answer.verdict if answer.verdict is not None and answer.verdict.action is not Action.ALLOW else None
-        key = key_of(request.question, shape(request))
-        if key is not None and request.question.qtype != c.ANY:
-            packed = pack(reply, until, answer.security, told=verdict is not None)
-            finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream, verdict)
-            self._generation.replies.put(_prefix(client.group) + key, finished)
-
-    def _refuse_unread(self, bad: BadRequest, peer: Peer, asked: _Asked) -> bytes:
+    def _refuse_unread(self, bad: BadRequest, peer: Peer, asked: _Asked | _Asking) -> bytes:
         if (self._groups.get(peer) or self._group(peer)) is None and self._generation.refuse_silently:
             return b""
         reply = error_reply(bad, payload_size=self._generation.payload_size)
         self._tell(asked, bad.rcode, len(reply))
         return reply
 
-    def _turn_away(self, request: Request, asked: _Asked) -> bytes:
+    def _turn_away(self, request: Request, asked: _Asked | _Asking) -> bytes:
         error = NotServed("this client is not served")
         if not self._generation.refuse_silently:
             return self._fail(request, asked, error)
         self._tell(asked, SILENCE, 0, error)
         return b""
 
-    def _fail(self, request: Request, asked: _Asked, error: ResolveError) -> bytes:
+    def _fail(self, request: Request, asked: _Asked | _Asking, error: ResolveError) -> bytes:
         reply = error_reply_for(request, error.rcode, error.edes, payload_size=self._generation.payload_size)
         self._tell(asked, error.rcode, len(reply), error)
         return reply
 
     def _tell(
-        self, asked: _Asked, rcode: int, size: int, told: Answer | ResolveError | None = None, now: float | None = None
+        self,
+        asked: _Asked | _Asking,
+        rcode: int,
+        size: int,
+        told: Answer | ResolveError | None = None,
+        now: float | None = None,
     ) -> None:
         """Tell the observers what was told the client, from what; None for an error that no question came to."""
         answer = told if isinstance(told, Answer) else None

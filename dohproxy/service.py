@@ -111,6 +111,7 @@ def _generation(settings: Settings, core: Core, clock: Clock) -> Generation:
         settings.access.drop,
         settings.listen.udp_payload_size,
         settings.forwarding.timeout,
+        pipeline.straight,
     )
 
 

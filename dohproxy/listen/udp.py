@@ -9,7 +9,7 @@ from functools import partial
 import trio
 
 from dohproxy import courses
-from dohproxy.contained import kept
+from dohproxy.contained import kept, tell
 from dohproxy.core import datagrams
 from dohproxy.core.mmsg import BATCH
 from dohproxy.core.pktinfo import wants_packet_info
@@ -23,6 +23,7 @@ BATCHES = 4
 STARTS = 32
 """Misses begun in a turn: each costs as much as dozens of hits, which come in between."""
 
+_UDP = Transport.UDP  # here: an enumeration looks its members up slowly
 LONGEST = 0.1
 """Seconds without service after a defect."""
 
@@ -90,14 +91,15 @@ class UdpListener:
     def _begin(self, begun: courses.Courses, most: int) -> None:
         for _ in range(min(most, len(self._waiting))):
             self._counters.misses += 1
-            miss, room = self._waiting.popleft()
-            begun.begin(self._answer(*miss, room))
+            (wire, host, origin), room = self._waiting.popleft()
+            try:
+                self._front.begin(wire, host, _UDP, begun, partial(self._answered, origin, room))
+            except Exception as defect:  # noqa: BLE001 -- told
+                tell("a query", defect)
+                room.leave()
 
-    async def _answer(self, wire: bytes, host: str, origin: bytes, room: Room) -> None:
-        try:
-            reply = await self._front.answer(wire, host, Transport.UDP)
-        finally:
-            room.leave()
+    def _answered(self, origin: bytes, room: Room, reply: bytes) -> None:
+        room.leave()
         if reply:
             self._counters.rcodes[reply[3] & 15] += 1
             self._replies.append((origin, reply))

@@ -69,7 +69,16 @@ class Cached:
 
     async def resolve(self, query: Query) -> Answer:
         """The best answer that there is before the deadline; raises CachedFailure, or what the stages below raise."""
-        key, now = key_of(query.question, query.cd), self._now()
+        key = key_of(query.question, query.cd)
+        found = self.look(key, query, self._now())
+        if found is None:
+            return await self._flights.join(key, partial(self.fetch, key, query))
+        if isinstance(found, Found):
+            return await self._fresh_or_stale(key, query, found)
+        return found
+
+    def look(self, key: Key, query: Query, now: float) -> Answer | Found | None:
+        """The answer that is at hand, or one that may be served stale if no other comes; raises CachedFailure."""
         found = self._answers.get(key, now)
         if self._shared is not None and not query.cd and (found is None or not found.is_fresh(now)):
             found = self._told_by_others(key, now) or found
@@ -80,11 +89,11 @@ class Cached:
         if self._proofs is not None and not query.cd and (made := self._proofs.synthesize(query.question, now)):
             return made
         if found is not None and self._may_be_stale(found.answer):
-            return await self._fresh_or_stale(key, query, found)
+            return found
         failed = self._failures.get(key, now)
         if isinstance(failed, CachedFailure):
             raise failed
-        return failed or await self._flights.join(key, partial(self._fetch, key, query))
+        return failed
 
     def _told_by_others(self, key: Key, now: float) -> Found | None:
         """What another process has found since; kept here too while it is fresh."""
@@ -113,9 +122,10 @@ class Cached:
         """Ask again in the background, with a whole time-out of its own; not if that failed a moment ago."""
         if self._failures.get(key, self._now()) is None:
             again = Query(query.question, INTERNAL, trio.current_time() + self._timeout, query.cd)
-            self._flights.launch(key, partial(self._fetch, key, again))
+            self._flights.launch(key, partial(self.fetch, key, again))
 
-    async def _fetch(self, key: Key, query: Query) -> Answer:
+    async def fetch(self, key: Key, query: Query) -> Answer:
+        """The answer from below, whatever is at hand; kept, as is a failure."""
         try:
             answer = await self._below.resolve(query)
         except ResolveError as error:
@@ -124,8 +134,12 @@ class Cached:
         if answer.security in _FAILED:
             self._failures.put(key, replace(answer, evidence=None), self._now())
             return answer
+        return self.keep(key, query, answer, self._now())
+
+    def keep(self, key: Key, query: Query, answer: Answer, now: float) -> Answer:
+        """Remember what was found below and did not fail: as it is kept, and so told to all who ask."""
         self._failures.discard(key)
-        kept = self._answers.put(key, answer, self._now())
+        kept = self._answers.put(key, answer, now)
         if self._shared is not None and not query.cd:
             self._shared.put(key, kept)
         return kept if kept.source is _UPSTREAM else replace(kept, source=_UPSTREAM)

@@ -37,7 +37,11 @@ class Chased:
             except ResolveError:
                 if (answer := self._redirections.alias(query)) is None:
                     raise
-        return await self._followed(query, answer) if _has_alias(answer) else answer
+        return await self._followed(query, answer) if has_alias(answer) else answer
+
+    def redirects(self, query: Query) -> bool:
+        """Whether what is known of aliases answers the question instead of an upstream."""
+        return self._redirections.redirect(query) is not None
 
     async def _followed(self, query: Query, answer: Answer) -> Answer:
         """The answer after the aliases that this one has."""
@@ -98,7 +102,8 @@ class Chased:
         return (), None  # a loop within one answer
 
 
-def _has_alias(answer: Answer) -> bool:
+def has_alias(answer: Answer) -> bool:
+    """Whether there may be a chain to follow."""
     for rrset in answer.answer:  # noqa: SIM110 -- on the path of every miss
         if rrset.rdtype in _ALIASES:
             return True

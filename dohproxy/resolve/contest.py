@@ -7,10 +7,11 @@ from math import inf
 
 import trio
 
+from dohproxy.courses import Exchange
 from dohproxy.errors import Disconnected, ResolveError
 from dohproxy.model import Answer, Query
 from dohproxy.resolve.failover import Tries
-from dohproxy.resolve.member import Exchange, Member
+from dohproxy.resolve.member import Member
 
 UNUSUAL = 0.4
 """Seconds without an answer that may mean something, however quick an upstream is."""

@@ -15,7 +15,9 @@ from dohproxy.model import Answer
 Take = Callable[[], Awaitable[Answer]]
 
 
-class _Flight:
+class Flight:
+    """One question under way, for whoever is on board."""
+
     __slots__ = ("error", "landed", "outcome")
 
     def __init__(self) -> None:
@@ -33,7 +35,7 @@ class Flights:
     """
 
     def __init__(self) -> None:
-        self._flights: dict[Hashable, _Flight] = {}
+        self._flights: dict[Hashable, Flight] = {}
         self._nursery: trio.Nursery | None = None
 
     async def __aenter__(self) -> Flights:
@@ -64,21 +66,38 @@ class Flights:
         if flight is not None:
             await _landing(flight)
             return _outcome(flight)
-        flight = self._flights[key] = _Flight()
+        flight = self.take_off(key)
         try:
             flight.outcome = await take()
         except ResolveError as error:
             flight.error = error
         except BaseException:  # the asker goes away, or meets a defect of the program
-            self._hand_over(key, flight, take)
+            self.hand_over(key, flight, take)
             raise
         self._land(key, flight)
         return _outcome(flight)
 
+    def take_off(self, key: Hashable) -> Flight:
+        """Begin a flight, where there is none, whose asker says when it is over: `land` or `hand_over`."""
+        flight = self._flights[key] = Flight()
+        return flight
+
+    def land(self, key: Hashable, flight: Flight, outcome: Answer) -> None:
+        """It is over, and this is the answer."""
+        flight.outcome = outcome
+        self._land(key, flight)
+
+    def hand_over(self, key: Hashable, flight: Flight, take: Take) -> None:
+        """Its asker does not go on with it: if others are on board, `take` does."""
+        if flight.landed is not None and self._nursery is not None:
+            self._nursery.start_soon(self._fly_alone, key, flight, take)
+        else:
+            self._land(key, flight)
+
     def launch(self, key: Hashable, take: Take) -> None:
         """Start a flight that nobody waits for, unless there is one; at the end of the service nothing is started."""
         if key not in self._flights and self._nursery is not None:
-            flight = self._flights[key] = _Flight()
+            flight = self._flights[key] = Flight()
             self._nursery.start_soon(self._fly_alone, key, flight, take)
 
     async def wait(self, key: Hashable, patience: float) -> Answer | None:
@@ -90,13 +109,7 @@ class Flights:
             return _outcome(flight)
         return None
 
-    def _hand_over(self, key: Hashable, flight: _Flight, take: Take) -> None:
-        if flight.landed is not None and self._nursery is not None:
-            self._nursery.start_soon(self._fly_alone, key, flight, take)
-        else:
-            self._land(key, flight)
-
-    async def _fly_alone(self, key: Hashable, flight: _Flight, take: Take) -> None:
+    async def _fly_alone(self, key: Hashable, flight: Flight, take: Take) -> None:
         with contained("a question that is asked beside the queries"):
             try:
                 flight.outcome = await take()
@@ -105,21 +118,21 @@ class Flights:
             finally:
                 self._land(key, flight)
 
-    def _land(self, key: Hashable, flight: _Flight) -> None:
+    def _land(self, key: Hashable, flight: Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if flight.landed is not None:
             flight.landed.set()
 
 
-async def _landing(flight: _Flight) -> None:
+async def _landing(flight: Flight) -> None:
     if flight.landed is None:
         flight.landed = trio.Event()  # before anything else has its turn: it may land in that
     await as_task()
     await flight.landed.wait()
 
 
-def _outcome(flight: _Flight) -> Answer:
+def _outcome(flight: Flight) -> Answer:
     if flight.outcome is not None:
         return flight.outcome
     if flight.error is None:

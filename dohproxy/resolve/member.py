@@ -6,27 +6,11 @@ from typing import Protocol
 
 import trio
 
-from dohproxy.model import Answer, Query
+from dohproxy.courses import Exchange
+from dohproxy.model import Query
 from dohproxy.resolve.doubts import Doubts
 from dohproxy.resolve.health import Health
 from dohproxy.resolve.pace import Pace
-
-
-class Exchange(Protocol):
-    """A question under way at an upstream."""
-
-    async def answer(self, until: float) -> Answer | None:
-        """The answer; None if there is none by the monotonic time `until`: it may be awaited again. Or ResolveError."""
-        ...
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing at all was heard, where it was asked, since it was."""
-        ...
-
-    def drop(self) -> None:
-        """Nobody wants the answer any more."""
-        ...
 
 
 class Upstream(Protocol):

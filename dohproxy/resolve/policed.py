@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from dohproxy.errors import ValidationFailed
-from dohproxy.model import Answer, Ede, Mode, Name, Query, Question, Security, Source, Stage
+from dohproxy.model import Answer, Ede, Mode, Name, Query, Question, Security, Source, Stage, Verdict
 from dohproxy.policy.answers import answer_for
 from dohproxy.policy.engine import Engine
 from dohproxy.policy.group import Group, blocks
@@ -16,6 +17,14 @@ from dohproxy.wire import names
 _FAILED = (Security.BOGUS, Security.INDETERMINATE)
 _OFF, _REQUIRE_SECURE, _LOCAL = Mode.OFF, Mode.REQUIRE_SECURE, Source.LOCAL  # here: an enumeration looks them up slowly
 _LENIENT = (Mode.OFF, Mode.LOG_ONLY)
+
+
+class Passage(Struct, frozen=True, gc=False):
+    """How a question passes: the asking client's group, what its rules say, and the DNSSEC mode that applies."""
+
+    group: Group
+    asked: Verdict | None
+    mode: Mode
 
 
 class Policed:
@@ -41,15 +50,32 @@ class Policed:
 
     async def resolve(self, query: Query) -> Answer:
         """The answer that this client may have; raises ValidationFailed where its mode refuses the verdict."""
+        passage = self.passage(query)
+        if passage.asked is not None and blocks(passage.asked):
+            return answer_for(passage.asked, query.question, self._now())
+        answer = await self._below.resolve(self.as_wanted(query, passage))
+        return self.let_through(query, passage, answer)
+
+    def passage(self, query: Query) -> Passage:
+        """What policy says of the question, before anyone is asked."""
         group = self._engine.group(query.client)
-        asked = group.judge_question(query.question)
-        if asked is not None and blocks(asked):
-            return answer_for(asked, query.question, self._now())
-        mode = self.mode_of(query.question, group)
-        answer = await self._below.resolve(_as_mode_wants(query, mode) if self._validates else query)
+        return Passage(group, group.judge_question(query.question), self.mode_of(query.question, group))
+
+    def as_wanted(self, query: Query, passage: Passage) -> Query:
+        """The question as it is passed on. CD is the client's to set (RFC 4035 3.2.2), but not to get around `require-secure`;
+        `off` checks nothing. Where nothing is validated for anybody, the client's CD is for the upstream.
+        """
+        if not self._validates:
+            return query
+        cd = passage.mode is _OFF or (query.cd and passage.mode is not _REQUIRE_SECURE)
+        return query if cd == query.cd else replace(query, cd=cd)
+
+    def let_through(self, query: Query, passage: Passage, answer: Answer) -> Answer:
+        """The answer, or what policy puts in its place; raises ValidationFailed where the mode refuses the verdict."""
         if answer.source is _LOCAL:
             return answer
-        answer = enforced(mode, answer if asked is None else replace(answer, verdict=asked), query.cd)
+        group, asked = passage.group, passage.asked
+        answer = enforced(passage.mode, answer if asked is None else replace(answer, verdict=asked), query.cd)
         exempt = self._in_zone(query.question.qname)
         found = group.judge_answer(query.question, answer, asked, exempt)
         if found is not None and blocks(found):
@@ -78,12 +104,3 @@ def enforced(mode: Mode, answer: Answer, cd: bool) -> Answer:
         why = Ede(0, "insecure, and only secure answers are wanted here")
         raise ValidationFailed((why, *answer.ede), answer)
     return answer
-
-
-def _as_mode_wants(query: Query, mode: Mode) -> Query:
-    """CD is the client's to set (RFC 4035 3.2.2), but not to get around `require-secure`; `off` checks nothing.
-
-    Where nothing is validated for anybody, the client's CD is for the upstream.
-    """
-    cd = mode is _OFF or (query.cd and mode is not _REQUIRE_SECURE)
-    return query if cd == query.cd else replace(query, cd=cd)

@@ -8,17 +8,18 @@ from collections.abc import Callable, Sequence
 from random import SystemRandom
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from dohproxy.config import settings
 from dohproxy.contained import contained
-from dohproxy.courses import as_task
+from dohproxy.courses import Exchange, as_task
 from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError, UpstreamFailed
-from dohproxy.model import INTERNAL, Answer, Name, Query
+from dohproxy.model import INTERNAL, Answer, Name, Query, Question
 from dohproxy.resolve.contest import UNUSUAL, Contest, Outcome
 from dohproxy.resolve.failover import REFUSALS, Tries
 from dohproxy.resolve.hedging import Hedge
-from dohproxy.resolve.member import Exchange, Member, Upstream
+from dohproxy.resolve.member import Member, Upstream
 from dohproxy.resolve.standing import PROBE, Standing
 from dohproxy.resolve.strategies import strategy_of
 
@@ -28,6 +29,15 @@ _PATIENCE_WHEN_LOST = 1.0
 _chance = SystemRandom().random
 
 _log = logging.getLogger("dohproxy.upstream")
+
+
+class Begun(Struct, frozen=True, gc=False):
+    """A question put to the first upstream, when, and until when (monotonic seconds) it is given to answer alone."""
+
+    member: Member
+    began: float
+    exchange: Exchange
+    until: float
 
 
 class Group:
@@ -59,6 +69,10 @@ class Group:
         self._strategy = strategy_of(forwarding, len(upstreams), chance, secret or os.urandom(16))
         self._hedge = Hedge(forwarding.hedge) if forwarding.hedge and len(upstreams) > 1 else None
         self._is_plain = self._strategy is None
+        self._time = trio.current_time
+        """The same as that; while it runs with two calls less."""
+        self._begun: dict[tuple[Question, bool], Begun] = {}
+        """What was begun beside the stages and is to be taken up by them."""
 
     def __repr__(self) -> str:
         return f"<Group{self._where}: {self._standing!r}>"
@@ -72,6 +86,7 @@ class Group:
             for member in self._standing.members:
                 await nursery.start(member.upstream.run)
             self._standing.nursery = nursery
+            self._time = trio.lowlevel.current_clock().current_time
             task_status.started()
             try:
                 nursery.start_soon(self._try_out)
@@ -106,6 +121,8 @@ class Group:
 
         While all goes well this costs no task and no cancel scope, unless several are asked at once.
         """
+        if self._begun and (begun := self._begun.pop((query.question, query.cd), None)) is not None:
+            return await self._taken_up(query, begun)
         began = trio.current_time()
         standing = self._standing
         if self._is_plain and not query.avoid and not standing.lost:
@@ -126,10 +143,55 @@ class Group:
             outcome = error
         finally:
             member.under_way -= 1
+        return await self._gone_well(query, (member, began, outcome), exchange)
+
+    # Begun beside the stages
+
+    def begin(self, query: Query) -> Begun | None:
+        """The question put to who is to be asked first, if that is one; raises ResolveError. See `Straight`."""
+        standing = self._standing
+        if standing.lost or query.avoid or (self._strategy is not None and self._strategy.width > 1):
+            return None
+        began = self._time()
+        member = standing.order[0] if self._is_plain else self._members_for(query, began)[0]
+        exchange = member.upstream.begin(query)
+        member.under_way += 1
+        until = began + self._patience(member)
+        return Begun(member, began, exchange, min(query.deadline, until))
+
+    def succeeded(self, begun: Begun) -> None:
+        """It was answered, and that was all."""
+        begun.member.under_way -= 1
+        self._succeeded(begun.member, begun.began)
+
+    def take_up(self, query: Query, begun: Begun) -> None:
+        """Go on with it when the stages ask this question: they are about to."""
+        self._begun[query.question, query.cd] = begun
+
+    def let_go(self, query: Query, begun: Begun) -> None:
+        """If nobody took it up, nobody will."""
+        if self._begun.get((query.question, query.cd)) is begun:
+            del self._begun[query.question, query.cd]
+            begun.member.under_way -= 1
+            begun.exchange.drop()
+
+    async def _taken_up(self, query: Query, begun: Begun) -> Answer:
+        outcome: Answer | ResolveError | None
+        try:
+            outcome = await begun.exchange.answer(begun.until)
+        except ResolveError as error:
+            outcome = error
+        finally:
+            begun.member.under_way -= 1
+        return await self._gone_well(query, (begun.member, begun.began, outcome), begun.exchange)
+
+    async def _gone_well(self, query: Query, first: Outcome, exchange: Exchange | None) -> Answer:
+        """The answer of the first try, or that which comes of failing over."""
+        member, began, outcome = first
         if isinstance(outcome, Answer) and outcome.rcode not in REFUSALS:
             self._succeeded(member, began)
             return outcome
-        return await self._fail_over(query, (member, began, outcome), exchange)
+        return await self._fail_over(query, first, exchange)
 
     def _patience(self, member: Member) -> float:
         """Seconds after which others may be asked beside this one: see `_ask_beside`."""
@@ -237,7 +299,7 @@ class Group:
         return None
 
     def _succeeded(self, member: Member, began: float) -> None:
-        now = trio.current_time()
+        now = self._time()
         member.pace.answered(now - began, now)
         if self._hedge is not None:
             self._hedge.answered(now - began)

@@ -14,6 +14,11 @@ _LABEL = re.compile(rb"[\x1d\x1e]root-key-sentinel-(is|not)-ta-(\d{5})", re.DOTA
 _PREFIX = b"root-key-sentinel-"
 
 
+def is_signal(query: Query) -> bool:
+    """Whether a name has the sentinel's label, most likely, and its conditions are to be looked at."""
+    return query.question.qname[1:19] == _PREFIX and not query.cd and query.question.qtype in (A, AAAA)
+
+
 class Sentinel:
     """Makes secure answers to names with the sentinel's label fail, if what the label says is not so.
 
@@ -25,9 +30,7 @@ class Sentinel:
 
     def resolve(self, query: Query) -> Coroutine[Any, Any, Answer]:
         """The answer from below; raises SentinelFailed under the conditions of RFC 8509 3."""
-        if query.question.qname[1:19] == _PREFIX and not query.cd and query.question.qtype in (A, AAAA):
-            return self._judged(query)
-        return self._below.resolve(query)
+        return self._judged(query) if is_signal(query) else self._below.resolve(query)
 
     async def _judged(self, query: Query) -> Answer:
         answer = await self._below.resolve(query)

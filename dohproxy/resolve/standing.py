@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 import trio
 
 from dohproxy.contained import tell
+from dohproxy.courses import Exchange
 from dohproxy.errors import ResolveError
 from dohproxy.model import INTERNAL, Answer, Name, Query, Question
 from dohproxy.resolve.health import FIRST_PAUSE, pauses
-from dohproxy.resolve.member import Exchange, Member, Upstream
+from dohproxy.resolve.member import Member, Upstream
 from dohproxy.resolve.pace import Pace
 from dohproxy.wire.constants import NS
 from dohproxy.wire.names import to_text

@@ -89,6 +89,24 @@ class Validated:
             return await self._on_record(case, self._witness)
         return judged
 
+    def at_hand(self, query: Query, given: Answer) -> Answer | None:
+        """This answer from below with its verdict, as `resolve` would have it; None where that takes asking, or more."""
+        try:
+            next(validate(query.question, given, self._world(False)))
+        except StopIteration as end:
+            judgement: Judgement = end.value
+        else:
+            return None
+        security = judgement.security
+        if security in _FAILED or (self._witness is not None and self._witness.recorder.wants(query.client, security)):
+            return None
+        if judgement.aging:
+            self._renew(judgement.aging)
+        judged = _as_judged(given, judgement)
+        if security is Security.SECURE and self._proofs is not None:
+            self._proofs.learn(judged, self._now())
+        return judged
+
     async def _elsewhere(self, query: Query, failed: Answer) -> _Case | None:
         """The same from another upstream, chain and all, if there is one and what it says holds."""
         again = replace(query, avoid=(*query.avoid, failed.upstream))
@@ -113,16 +131,7 @@ class Validated:
                 judgement = await _driven(judging, needs, partial(self._fetch_all, query, told))
         if judgement.aging and not world.renewing:
             self._renew(judgement.aging)
-        judged = replace(
-            given,
-            rcode=judgement.rcode,
-            security=judgement.security,
-            ede=judgement.ede,
-            chain=judgement.chain,
-            answer=judgement.answer,
-            authority=judgement.authority,
-        )
-        return _Case(query, given, judged, told)
+        return _Case(query, given, _as_judged(given, judgement), told)
 
     def _renew(self, zones: tuple[Name, ...]) -> None:
         """Ask for the keys of these zones in the background, before anyone has to wait for them."""
@@ -213,6 +222,18 @@ class Validated:
             return await self._flights.join(("link", link), partial(self._below.resolve, asked))
         except ResolveError as error:
             return error
+
+
+def _as_judged(given: Answer, judgement: Judgement) -> Answer:
+    return replace(
+        given,
+        rcode=judgement.rcode,
+        security=judgement.security,
+        ede=judgement.ede,
+        chain=judgement.chain,
+        answer=judgement.answer,
+        authority=judgement.authority,
+    )
 
 
 def _link(query: Query, need: Need) -> _Link:

@@ -15,7 +15,6 @@ UNREACHABLE, NETWORK_ERROR = 22, 23
 """EDE INFO-CODEs (RFC 8914 4.23, 4.24) that tell of a failed upstream."""
 
 
-_NAMES = {security: security.value for security in Security}
 _INSECURE = Security.INSECURE
 
 
@@ -103,7 +102,7 @@ class Counters(msgspec.Struct, eq=False):
         if outcome.rcode < 0:
             self._count_silence(outcome)
         else:
-            self.security[_NAMES[outcome.security]] += 1
+            self.security[outcome.security._value_] += 1  # not `value`: that is a call
         if outcome.security is _INSECURE:  # then the extended errors are our own, and not an upstream's
             self.unvalidated.update(reason for ede in outcome.ede if (reason := _exemption(ede)))
         if outcome.verdict is not None and outcome.verdict.action not in (Action.ALLOW, Action.LOG):

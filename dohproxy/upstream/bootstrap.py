@@ -12,6 +12,7 @@ import trio
 
 from dohproxy.config import settings
 from dohproxy.config.bootstraps import SYSTEM
+from dohproxy.courses import Exchange
 from dohproxy.errors import Disconnected, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import INTERNAL, Answer, Name, Query, Question
 from dohproxy.upstream.addresses import Find, Found
@@ -27,23 +28,6 @@ _SIZES = {A: 4, AAAA: 16}
 
 Locate = Callable[[settings.Upstream], Find]
 """How an upstream with a `bootstrap` is found."""
-
-
-class Exchange(Protocol):
-    """A question under way."""
-
-    async def answer(self, until: float) -> Answer | None:
-        """The answer, or None if there is none by then; raises ResolveError."""
-        ...
-
-    @property
-    def silent(self) -> bool:
-        """Whether the server has said nothing at all since."""
-        ...
-
-    def drop(self) -> None:
-        """Nobody wants the answer any more."""
-        ...
 
 
 class Asked(Protocol):

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from dohproxy.contained import is_defect, tell
 from dohproxy.courses import Course, parked, stepped
-from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError
+from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import Answer, Question, Transport
 from dohproxy.protocol.session import Received, Session
 from dohproxy.upstream.addresses import Addresses
@@ -86,12 +86,26 @@ class Exchange:
             self.until = until
             self._connection.expect(until)
             await self._settled()
-        reply, route = self._reply, self._connection.route
-        if reply is None:
+        if self._reply is None:
             return None
-        if isinstance(reply, ResolveError):
-            raise reply
-        return answer_from(reply, route.upstream, route.transport, self._connection.now() - self._age)
+        if isinstance(self._reply, ResolveError):
+            raise self._reply
+        return self.made(self._connection.now())
+
+    def leave_to(self, course: Course, until: float) -> bool:
+        """Have the course go on with it, instead of whoever would await `answer`."""
+        if self._reply is not None:
+            return False
+        self.until, self._waiter = until, course
+        self._connection.expect(until)
+        return True
+
+    def made(self, now: float) -> Answer:
+        """The answer of the reply that is there, born by the clock that says `now`; raises UpstreamFailed."""
+        route, reply = self._connection.route, self._reply
+        if not isinstance(reply, bytes):
+            raise UpstreamFailed("there is no reply")
+        return answer_from(reply, route.upstream, route.transport, now - self._age)
 
     async def octets(self, until: float) -> bytes | None:
         """As `answer`, and as it came: of what is no DNS message."""
@@ -223,7 +237,8 @@ class Connection:
         exchange = Exchange(self, question, cd, now)
         try:
             if self.state is _OPEN and not self._backlog and self._session.capacity > 0:
-                self._start(exchange)
+                exchange.key = key = self._session.begin(question, cd)
+                self._under_way[key] = exchange
                 self._bell.ring()
                 return exchange
             self._backlog[exchange] = None

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from dohproxy.config import settings
 from dohproxy.contained import contained
+from dohproxy.courses import Exchange
 from dohproxy.errors import DohproxyError, NoReachableUpstream, ResolveError
 from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import Query
 from dohproxy.upstream.bell import Bell
-from dohproxy.upstream.bootstrap import Exchange
 from dohproxy.upstream.discovery import Offer, discover
 from dohproxy.upstream.tls import TlsClient
 

@@ -10,8 +10,8 @@ from typing import Protocol
 import trio
 
 from dohproxy.contained import contained, kept
-from dohproxy.courses import as_task
-from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError
+from dohproxy.courses import Course, as_task
+from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.bootstrap import Locate
@@ -263,6 +263,14 @@ class BothWays:
     def _error(self) -> ResolveError:
         """TCP's, unless QUIC's was a mishap after which the question may be asked once more."""
         return next((error for error in self._errors if isinstance(error, Disconnected)), self._errors[-1])
+
+    def leave_to(self, course: Course, until: float) -> bool:  # noqa: ARG002
+        """It takes a task: `answer` is to be awaited."""
+        return False
+
+    def made(self, now: float) -> Answer:  # noqa: ARG002
+        """See `answer`."""
+        raise UpstreamFailed("there is no reply")
 
     @property
     def silent(self) -> bool:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import trio
 
 from dohproxy.config import settings
-from dohproxy.courses import as_task
+from dohproxy.courses import Course, as_task
 from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded, UpstreamFailed
 from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.dns_stream import DnsStream
@@ -180,6 +180,14 @@ class UdpExchange:
         except OSError as error:
             self._upstream.failed()
             raise NoReachableUpstream((error.strerror or str(error)).lower()) from error
+
+    def leave_to(self, course: Course, until: float) -> bool:  # noqa: ARG002
+        """It takes a task: `answer` is to be awaited."""
+        return False
+
+    def made(self, now: float) -> Answer:  # noqa: ARG002
+        """See `answer`."""
+        raise UpstreamFailed("there is no reply")
 
     @property
     def silent(self) -> bool:

@@ -16,6 +16,8 @@ from dohproxy.upstream.connection import Connection, Exchange, Route, State
 from dohproxy.upstream.stream_connection import StreamConnection
 from dohproxy.upstream.tls import Layer, TlsClient
 
+_OPEN = State.OPEN  # here: an enumeration looks its members up slowly
+
 
 class Pool:
     """One upstream with its connections; its kinds say of what they are. Serves while `run` runs."""
@@ -100,6 +102,8 @@ class Pool:
         """
         silent_since, tardy = -1.0, None
         for connection in self._connections:
+            if silent_since < 0 and connection.state is _OPEN and connection.room > 0:
+                return connection  # mostly
             if connection.room > 0:
                 if connection.is_tardy:
                     tardy = connection

@@ -8,7 +8,7 @@ within the message, every write within the buffer.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from dohproxy.model import Answer, Question, RRset, Security
 from dohproxy.wire.message import Edns, Message
@@ -369,6 +369,7 @@ cdef class _Writer:
     cdef int known
     cdef list ttl_offsets
     cdef uint32_t ttl
+    cdef Py_ssize_t opt_at
 
     cdef bint put(self, const uint8_t *octets, Py_ssize_t size) noexcept:
         if self.size + size > SIZE:
@@ -476,8 +477,8 @@ cdef class _Writer:
         return count
 
 
-def ordinary_reply(answer, request, int payload_size):
-    """As compile_reply, for answers with nothing told beside them."""
+cdef _Writer written_reply(answer, request, int payload_size):
+    """The reply of compile_reply, for answers with nothing told beside them; None for others."""
     question, edns = request.question, request.edns
     cdef int rcode = answer.rcode, qtype = question.qtype, flags = request.flags, answers = 0, authorities = 0, count, rdtype
     cdef bint do = edns is not None and edns.do, has = False, negative
@@ -525,24 +526,76 @@ def ordinary_reply(answer, request, int payload_size):
         writer.put(b"\0\0\x80\0\0\0" if do else b"\0\0\0\0\0\0", 6)
     flags = flags & 0x0110 | 0x8080 | rcode | (0x20 if wants_ad(flags, do) and answer.security is SECURE else 0)
     head(writer.out, flags, answers, authorities, edns is not None)
+    writer.opt_at = opt_at
+    return writer
+
+
+def ordinary_reply(answer, request, int payload_size):
+    """As compile_reply, for answers with nothing told beside them."""
+    cdef _Writer writer = written_reply(answer, request, payload_size)
+    if writer is None:
+        return None
     wire = PyBytes_FromStringAndSize(<char *>writer.out, writer.size)
     born = answer.born
     if writer.ttl == FOREVER:
-        return Reply(wire, (), born, born, opt_at)
-    return Reply(wire, tuple(writer.ttl_offsets), born, born + writer.ttl, opt_at)
+        return Reply(wire, (), born, born, writer.opt_at)
+    return Reply(wire, tuple(writer.ttl_offsets), born, born + writer.ttl, writer.opt_at)
+
+
+def finished_reply(answer, request, int payload_size, double now, Py_ssize_t limit, double share, int security, bint told):
+    """As finish of core/finished.py, for ordinary answers that are new and fit."""
+    cdef _Writer writer = written_reply(answer, request, payload_size)
+    cdef double born = answer.born, until
+    cdef bytes key, sent, asked = request.qname
+    if writer is None or now - born >= 1 or writer.size > limit or not 0 <= security <= 255:
+        return None
+    sent = PyBytes_FromStringAndSize(<char *>writer.out, writer.size)
+    stamped(<uint8_t *>PyBytes_AS_STRING(sent), request.id, asked)
+    if writer.ttl == FOREVER:
+        return sent, None, None
+    until = born + share * ((born + <double>writer.ttl) - born)
+    if until <= now:
+        return sent, None, None
+    key = shaped_key(request)
+    if key is None:
+        return sent, None, None
+    wire = PyBytes_FromStringAndSize(<char *>writer.out, writer.size)
+    return sent, key, packed(wire, writer.ttl_offsets, born, until, writer.opt_at, security, told)
+
+
+cdef void stamped(uint8_t *octets, int id, bytes qname) noexcept:
+    """For one client: with its ID, and the name as it spelt it."""
+    octets[0], octets[1] = id >> 8 & 255, id & 255
+    memcpy(octets + HEADER, PyBytes_AS_STRING(qname), PyBytes_GET_SIZE(qname))
+
+
+cdef bytes shaped_key(request):
+    """As key_of of wire/peek.py, with the shape of wire/reply.py; None where that has none, or for ANY."""
+    question, edns = request.question, request.edns
+    cdef bytes qname = question.qname, key
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(qname)
+    cdef int qtype = question.qtype, flags = request.flags
+    cdef bint do = edns is not None and edns.do
+    cdef uint8_t *out
+    if qtype == ANY or memchr(PyBytes_AS_STRING(qname), 0, size) != PyBytes_AS_STRING(qname) + size - 1:
+        return None
+    key = PyBytes_FromStringAndSize(NULL, size + 5)
+    out = <uint8_t *>PyBytes_AS_STRING(key)
+    memcpy(out, PyBytes_AS_STRING(qname), size)
+    put_number(out + size, qtype)
+    put_number(out + size + 2, question.qclass)
+    out[size + 4] = (flags & 0x0110) >> 4 | (edns is not None) << 1 | do << 2 | (do or flags & 0x20 != 0) << 3
+    return key
 
 
 def rendered(reply, int id, bytes qname not None, double now, Py_ssize_t limit):
     """As render, for replies that are new and fit."""
     cdef bytes wire = reply.wire, out
     cdef Py_ssize_t size = PyBytes_GET_SIZE(wire), name = PyBytes_GET_SIZE(qname)
-    cdef uint8_t *octets
     if now - <double>reply.born >= 1 or size > limit or HEADER + name > size:
         return None
     out = PyBytes_FromStringAndSize(PyBytes_AS_STRING(wire), size)
-    octets = <uint8_t *>PyBytes_AS_STRING(out)
-    octets[0], octets[1] = id >> 8 & 255, id & 255
-    memcpy(octets + HEADER, PyBytes_AS_STRING(qname), name)
+    stamped(<uint8_t *>PyBytes_AS_STRING(out), id, qname)
     return out
 
 
@@ -606,11 +659,13 @@ def cut_answers(bytes data not None, dict asked not None):
 
 def packed_reply(reply, double until, int security, bint told):
     """As pack of core/finished.py, the security as its number; None over 255 of them or 65535 TTLs."""
-    cdef tuple offsets = reply.ttl_offsets
-    cdef bytes wire = reply.wire, out
+    return packed(reply.wire, list(reply.ttl_offsets), reply.born, until, reply.opt_at, security, told)
+
+
+cdef bytes packed(bytes wire, list offsets, double born, double until, long opt_at, int security, bint told):
+    cdef bytes out
     cdef Py_ssize_t count = len(offsets), size = PyBytes_GET_SIZE(wire), i
-    cdef double born = reply.born
-    cdef long opt_at = reply.opt_at, offset
+    cdef long offset
     cdef uint16_t number
     cdef uint8_t *at
     if not (0 <= security <= 255 and 0 <= opt_at <= 0xFFFF and count <= 0xFFFF):

@@ -33,6 +33,19 @@ if _compiled is None:
         """Nothing is ordinary enough."""
         return [], 0
 
+    def finished_reply(
+        answer: Answer,  # noqa: ARG001
+        request: requests.Request,  # noqa: ARG001
+        payload_size: int,  # noqa: ARG001
+        now: float,  # noqa: ARG001
+        limit: int,  # noqa: ARG001
+        share: float,  # noqa: ARG001
+        security: int,  # noqa: ARG001
+        told: bool,  # noqa: ARG001
+    ) -> tuple[bytes, bytes | None, bytes | None] | None:
+        """None: see core/finished.py."""
+        return None
+
     def packed_reply(reply: replies.Reply, until: float, security: int, told: bool) -> bytes | None:  # noqa: ARG001
         """None: see core/finished.py."""
         return None
@@ -40,6 +53,7 @@ if _compiled is None:
 else:
     ordinary_answer_untrusted = _compiled.ordinary_answer
     cut_answers_untrusted, packed_reply = _compiled.cut_answers, _compiled.packed_reply
+    finished_reply = _compiled.finished_reply
     _rendered, _query = _compiled.rendered, _compiled.built_query
     _request, _message, _reply = _compiled.ordinary_request, _compiled.ordinary_message, _compiled.ordinary_reply
 

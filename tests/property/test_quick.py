@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from dohproxy.core import finished
 from dohproxy.errors import MalformedMessage
@@ -105,6 +106,15 @@ def packed_in_python(*given):
         finished.packed_reply = quick
 
 
+def finished_in_python(given, asked, now, limit, told_of):
+    """What `finished.finish` makes of it without its quick way."""
+    quick, finished.finished_reply = finished.finished_reply, lambda *_: None
+    try:
+        return finished.finish(given, asked, payload_size=1232, now=now, limit=limit, told=told_of)
+    finally:
+        finished.finished_reply = quick
+
+
 def received(cut, questions, pieces):
     """What a stream that asked these makes of the pieces, with this quick way, and what it waits for then."""
     quick, dns_stream.cut_answers_untrusted = dns_stream.cut_answers_untrusted, cut
@@ -139,7 +149,7 @@ def compare_streams(chance, wire):
 
 
 def compare(seed, rounds):
-    chance, seen = random.Random(seed), [0, 0, 0, 0, 0]
+    chance, seen = random.Random(seed), [0, 0, 0, 0, 0, 0]
     for _ in range(rounds):
         question, wire = query(chance)
         asked = request.parse_request_untrusted(wire)
@@ -160,8 +170,14 @@ def compare(seed, rounds):
             assert quick == reply.render(written, 7, asked.qname.upper(), now, limit)
         security = chance.choice(list(Security))
         told_of = chance.random() < 0.5
-        quick = compiled.packed_reply(written, now, finished._NUMBERS[security], told_of)
+        quick = compiled.packed_reply(written, now, finished._NUMBERS[security.value], told_of)
         assert quick == packed_in_python(written, now, security, told_of)
+        given = replace(given, security=security)
+        number = finished._NUMBERS[security.value]
+        quick = compiled.finished_reply(given, asked, 1232, now, limit, 0.9, number, told_of)
+        if quick is not None:
+            seen[5] += 1
+            assert quick == finished_in_python(given, asked, now, limit, told_of), (given, asked)
         compare_streams(chance, written.wire)
         wire = mutated(written.wire, chance)
         if (quick := compiled.ordinary_message(wire)) is not None:
@@ -176,9 +192,10 @@ def compare(seed, rounds):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_compiled_ones_agree_with_python(seed):
     rounds = 2500
-    requests, replies, messages, plain, rendered = compare(seed, rounds)
+    requests, replies, messages, plain, rendered, at_once = compare(seed, rounds)
     assert requests > rounds / 4
     assert replies > rounds / 2
     assert messages > rounds / 5
     assert plain > rounds / 20
     assert rendered > rounds / 10
+    assert at_once > rounds / 20

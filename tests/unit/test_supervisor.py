@@ -27,6 +27,11 @@ class Front:
         now = staticmethod(trio.current_time)
         def __new__(cls, *_): return None
 
+    def begin(self, wire, host, transport, courses, done):
+        async def answered():
+            done(await self.answer(wire, host, transport))
+        courses.begin(answered())
+
     async def answer(self, wire, host, transport):
         if wire.startswith(b"slow"):
             await as_task()

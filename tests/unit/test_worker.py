@@ -27,6 +27,11 @@ FAULT = sys.argv[1]
 class Front:
     recall = recaller(time.monotonic, print)
 
+    def begin(self, wire, host, transport, courses, done):
+        async def answered():
+            done(await self.answer(wire, host, transport))
+        courses.begin(answered())
+
     async def answer(self, wire, host, transport):
         if wire.startswith(b"slow"):
             await as_task()

@@ -2,6 +2,7 @@ import socket
 
 import pytest
 import trio
+from fronts import Begins
 
 from dohproxy.config.settings import Endpoint, Listen
 from dohproxy.courses import as_task
@@ -18,7 +19,7 @@ class FakeRecall:
         return wire.upper() if wire.startswith(b"hit") else None
 
 
-class FakeFront:
+class FakeFront(Begins):
     """Recalls what starts with b"hit", echoes the rest in capitals once its gate, if any, is open; silent to b"drop"."""
 
     def __init__(self):

@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from dohproxy.config.settings import Forwarding, Upstream
+from dohproxy.courses import Exchange
 from dohproxy.errors import NoReachableUpstream, UpstreamFailed
 from dohproxy.identity.authorities import BadAuthorities
 from dohproxy.model import INTERNAL, Query, Question
 from dohproxy.upstream import designated
-from dohproxy.upstream.bootstrap import Exchange
 from dohproxy.upstream.designated import PAUSE, SHORTEST, Designated
 from dohproxy.upstream.discovery import Offer
 from dohproxy.wire.svcb import Service
