@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from real_peers import Proxy, World, dnssec
 from dohproxy.config.settings import Forwarding, Upstream
 from dohproxy.errors import DohproxyError
 from dohproxy.identity.own import FileCertificate
-from dohproxy.lab.certificates import Authority, Credentials
+from dohproxy.lab.certificates import Authority, Credentials, Validity
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.upstream.doh import Doh
 from dohproxy.upstream.doh3 import Doh3
@@ -206,8 +207,41 @@ async def test_other_certificates_go_by_their_names(house: House, kind: str) -> 
     before = len(house.logged())
     async with house.client(kind, house.old.client("web", "web.old.example")) as asker:
         assert await asker.rcode(OURS) == -1
+    wait_until(lambda: len(house.logged()) > before, what="the line in the log")  # a thread writes it
     [line] = house.logged()[before:]
     assert (line["identity"], line["group"]) == ("dns:web.old.example", "old")
+
+
+async def test_connections_end_with_their_clients_certificates(house: House) -> None:
+    """Whether it is open, or a session is resumed: after the end of its certificate nobody is asked or answered as PAY."""
+    now = datetime.now(UTC)
+    end = now.replace(microsecond=0) + timedelta(seconds=3)
+    brief = house.prod.client("pay", PAY, validity=Validity(now - timedelta(hours=1), end))
+    broken, refused = re.compile(r" (?:tcp|quic)_broken=\d+"), dict[str, object]()
+    house.resumed()
+    before = broken.findall(house.counters()[-1])
+
+    async def stay(kind: str, others: trio.Event) -> None:
+        async with house.client(kind, brief) as asker:
+            assert await asker.rcode(OURS) == 0
+            await others.wait()
+            for _ in range(2):  # at first perhaps for the session that it wants to resume
+                try:
+                    refused[kind] = await asker.ask(OURS)
+                except DohproxyError as error:
+                    refused[kind] = str(error)
+
+    async with trio.open_nursery() as nursery:
+        over = trio.Event()
+        for kind in KINDS:
+            nursery.start_soon(stay, kind, over)
+        await trio.sleep((end - now).total_seconds() + 2)
+        house.resumed()
+        asked = len(house.logged())
+        assert " tcp_open=" not in house.counters()[-1] and " quic_open=" not in house.counters()[-1]
+        over.set()
+    assert {kind: "expired" in str(why) for kind, why in refused.items()} == dict.fromkeys(KINDS, True), refused
+    assert len(house.logged()) == asked and broken.findall(house.counters()[-1]) == before
 
 
 @pytest.mark.parametrize(("kind", "flag"), [("dot", "+tls"), ("doh", "+https"), ("doq", "+quic")])
