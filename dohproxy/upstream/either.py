@@ -11,7 +11,7 @@ import trio
 
 from dohproxy.contained import contained, kept
 from dohproxy.courses import as_task
-from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError
+from dohproxy.errors import Disconnected, NoHandshake, NoReachableUpstream, NotReady, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.bootstrap import Locate
@@ -173,7 +173,7 @@ class Either:
         pause, told = FIRST_PAUSE, False
         while (swift := self.swift) is not None and (reason := await _trouble(swift)):
             if not told:
-                _log.warning("upstream %s is asked over TCP: QUIC does not get through (%s)", self.name, reason)
+                _log.warning("upstream %s is asked over TCP: %s", self.name, reason)
             told = True
             with trio.move_on_after(pause) as paused:
                 await self._retry.heard()
@@ -184,16 +184,18 @@ class Either:
 
 
 async def _trouble(swift: Swift) -> str:
-    """Why a question does not get through; "" if it does."""
+    """Why a question is not answered over QUIC; "" if it is."""
     until = trio.current_time() + _PATIENCE
     try:
         exchange = swift.begin(Query(_PROBE, INTERNAL, until))
         try:
-            return "" if await exchange.answer(until) is not None else "no answer in time"
+            return "" if await exchange.answer(until) is not None else "QUIC does not get through (no answer in time)"
         finally:
             exchange.drop()
+    except NoHandshake as error:
+        return f"over QUIC, {error}"
     except ResolveError as error:
-        return str(error) or "it failed"
+        return f"QUIC does not get through ({error})"
 
 
 class BothWays:

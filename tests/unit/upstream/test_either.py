@@ -137,6 +137,28 @@ async def test_an_untrusted_server_is_untrusted_by_either_way(bench: QuicBench) 
     assert not over_tcp.queries
 
 
+@pytest.mark.parametrize(
+    ("certificate", "demanding", "why"),
+    [
+        ("stranger", False, "its certificate is refused: it is not for dns.test"),
+        ("expired", False, "its certificate is refused: certificate has expired"),
+        ("good", True, "the server wants a certificate of us"),
+    ],
+)
+async def test_why_a_handshake_is_refused_is_told_and_not_that_nothing_gets_through(
+    bench: QuicBench, caplog: pytest.LogCaptureFixture, certificate: str, demanding: bool, why: str
+) -> None:
+    over_tcp = await bench.serve()
+    pair = getattr(bench.certificates, certificate)
+    await bench.quic(port=over_tcp.port, pair=pair, requires_certificate=demanding)
+    upstream = await either(bench, over_tcp.port)
+    for _ in range(2):
+        assert (await upstream.resolve(ask())).transport is Transport.DOT  # which is verified too
+    await until(lambda: bool(caplog.records))
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told == f"upstream peer is asked over TCP: over QUIC, {why}"
+
+
 async def test_a_late_answer_is_awaited_again(bench: QuicBench) -> None:
     over_quic, over_tcp = await both(bench)
     over_quic.answering = silence
