@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -50,6 +51,10 @@ client_ca_file = "old.pem"
 trust_domains = [{{ name = "prod.example", ca_file = "prod.pem" }}]
 [log]
 queries = true
+clients = "none"
+[evidence]
+file = "evidence.jsonl"
+write = "all"
 [ddr]
 name = "dns.example"
 [[policy.group]]
@@ -103,7 +108,7 @@ class House:
             ca_file=self.directory / "servers.pem",
             addresses=("127.0.0.1",),
         )
-        upstream = make(there, Forwarding(idle_timeout=idle, connections=1), own=own)
+        upstream = make(there, Forwarding(idle_timeout=idle, connections=1), own=own, checking_disabled=False)
         async with trio.open_nursery() as nursery:
             await nursery.start(upstream.run)
             yield Asker(upstream)
@@ -254,6 +259,33 @@ def test_kdig_shows_a_certificate(house: House, kind: str, flag: str) -> None:
             *("+tls-hostname=dns.example", f"+tls-certfile={certificate}", f"+tls-keyfile={key}", flag, "+retry=0", OURS),
         )
         assert f"status: {status}" in said
+
+
+async def test_evidence_tells_who_asked_and_can_be_checked(house: House, world: World) -> None:
+    """By its anchor alone, in a process that knows nothing of the proxy."""
+    asked = {
+        "dot": "www.ed25519.peers.",
+        "doh": "www.insecure.peers.",
+        "doh3": "nothing.ed25519.peers.",
+        "doq": "large.rsa.peers.",
+    }
+    file = house.directory / "evidence.jsonl"
+
+    def records() -> dict[str, dict[str, str]]:
+        found = [json.loads(line) for line in file.read_text().splitlines()]
+        return {record["question"]["name"]: record["circumstances"] for record in found}
+
+    for kind, name in asked.items():
+        async with house.client(kind, house.prod.client("shop", SHOP)) as asker:
+            assert await asker.ask(name) is not None
+    wait_until(lambda: set(asked.values()) <= records().keys(), what="the records")
+    for kind, name in asked.items():
+        told = records()[name]
+        assert told["transport"] == KINDS[kind][0]
+        assert (told.get("client", ""), told["identity"], told["assurance"], told["group"]) == ("", SHOP, "attested", "shop")
+    command = (sys.executable, "-m", "dohproxy", "verify", file, "--anchor", world.zones.anchor)
+    said = await trio.to_thread.run_sync(lambda: execute(*command))
+    assert re.fullmatch(r"\d+ hold", said.splitlines()[-1]) and "does not hold" not in said
 
 
 def test_designations_are_told_in_clear(house: House) -> None:
