@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import dns.message
 import dns.query
+import dns.rcode
 import pytest
 import trio
 from dns_peers import QUICK, Certificates, ask
@@ -15,7 +17,8 @@ from msgspec.structs import replace
 from programs import wait_until
 from quic_go_peer import QuicGo, build
 from quic_peers import QuicBench
-from real_peers import Proxy
+from real_peers import TLS_NAME, Proxy, Unbound, World
+from real_peers import ask as ask_at
 
 from dohproxy.errors import NoReachableUpstream
 from dohproxy.identity.own import FileCertificate
@@ -195,6 +198,32 @@ def test_a_pin_as_the_log_tells_it(server: QuicGo, certificates: Certificates, k
     assert found, told
     with Proxy(tmp_path, PINNED.format(pin=found[1], **terms)) as proxy:
         assert dns.query.udp(dns.message.make_query("www.example", "A"), "127.0.0.1", 10, proxy.port).rcode() == 0
+
+
+UPGRADED = """
+[listen]
+udp = ["127.0.0.1:PORT"]
+tcp = ["127.0.0.1:PORT"]
+[dnssec]
+mode = "off"
+[[upstream]]
+url = "https://{name}:{port}/dns-query"
+addresses = ["127.0.0.1"]
+ca_file = "{ca}"
+upgrade = true
+"""
+
+
+def test_unbounds_record_leads_to_http3(world: World, program: Path, tmp_path: Path) -> None:
+    """Unbound speaks HTTP/2 alone, and has a record of its name that tells of quic-go (RFC 9460 9)."""
+    names = (f"n{number}.unsigned.peers" for number in count())
+    with QuicGo(program, world.certificate) as server:
+        record = f'  local-data: "_DOH._https.{TLS_NAME}. 300 IN HTTPS 1 . alpn=h2,h3 port={server.doh3_port}"\n'
+        resolver = Unbound(tmp_path, "upgrading", world.nsd_port, certificate=world.certificate, more=record)
+        config = UPGRADED.format(name=TLS_NAME, port=resolver.doh_port, ca=world.ca_file)
+        with resolver, Proxy(tmp_path, config) as proxy:
+            assert ask_at(proxy.port, next(names)).rcode() == dns.rcode.NXDOMAIN  # unbound's word
+            wait_until(lambda: "192.0.2.1" in str(ask_at(proxy.port, next(names))), what="quic-go's")
 
 
 @BOTH
