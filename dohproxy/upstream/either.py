@@ -13,6 +13,7 @@ from dohproxy.contained import contained, kept
 from dohproxy.courses import as_task
 from dohproxy.errors import Disconnected, NoHandshake, NoReachableUpstream, NotReady, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question
+from dohproxy.upstream.answers import answered
 from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.bootstrap import Locate
 from dohproxy.upstream.connection import Exchange
@@ -131,14 +132,7 @@ class Either:
 
     async def resolve(self, query: Query) -> Answer:
         """The upstream's answer, whatever its RCODE; raises ResolveError."""
-        exchange = self.begin(query)
-        try:
-            answer = await exchange.answer(query.deadline)
-        finally:
-            exchange.drop()
-        if answer is None:
-            raise NoReachableUpstream(f"{self.name}: no answer in time")
-        return answer
+        return await answered(self.begin(query), self.name, query.deadline)
 
     def begin(self, query: Query) -> Exchange | BothWays:
         """Ask, by the way that is open, or both where neither is known to be. Raises ResolveError."""
