@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated
 from tls_peers import TlsPeer, client_context
 from trio.testing import wait_all_tasks_blocked
 
@@ -15,12 +18,14 @@ from dohproxy.config import settings
 from dohproxy.errors import DohproxyError
 from dohproxy.lab.certificates import Authority, Validity
 from dohproxy.listen.credentials import LOOK, credentials
+from dohproxy.listen.doh import ALPN, SpeakHttp
 from dohproxy.listen.encrypted import Encrypted, Under, speak_dns
 from dohproxy.listen.tcp import OPENING, ConnectionTable, TcpListener
 from dohproxy.listen.tcp import speak_dns as speak_plainly
 from dohproxy.listen.tls import TICKET_LIFE, TlsServer
 from dohproxy.listen.tls_stream import HandshakeFailed, TlsStream
 from dohproxy.model import Attested, Transport
+from dohproxy.protocol.doh_request import Site
 
 PAY = "spiffe://prod.example/ns/pay/sa/web"
 VERSIONS = [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2]
@@ -350,11 +355,11 @@ async def test_a_certificate_that_expired_since_is_not_resumed(make, authority, 
 class Visit:
     """A connection that is being served, and its client."""
 
-    def __init__(self, nursery, server, intake, context):
+    def __init__(self, nursery, server, intake, context, speak=speak_dns):
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self.client = TlsPeer(theirs, context)
-        self.connection = Encrypted(TlsStream(ours, server.terms()), "192.0.2.1", speak_dns, intake, server.holds)
+        self.connection = Encrypted(TlsStream(ours, server.terms()), "192.0.2.1", speak, intake, server.holds)
         self.ended = trio.Event()
         nursery.start_soon(self._run)
 
@@ -537,6 +542,24 @@ async def test_a_connection_ends_with_its_clients_certificate(
     await visit.ended.wait()
     assert len(front.asked) == 2 and trio.current_time() - began == pytest.approx(103)
     assert intake.counters.tcp_broken == 0
+    visit.client.close()
+
+
+async def test_http_says_goodbye_when_its_clients_certificate_ends(make, authority, make_intake, nursery, wall, autojump_clock):
+    context, began = for_seconds(authority, 100), trio.current_time()
+    context.set_alpn_protocols(["h2"])
+    speak = SpeakHttp(Site("/dns-query", json=False))
+    visit = Visit(nursery, make("request", alpn=ALPN), make_intake(tcp_idle_timeout=1e6), context, speak)
+    await visit.client.shake_hands()
+    http = H2Connection()
+    http.initiate_connection()
+    await visit.client.send(http.data_to_send())
+    seen = []
+    while octets := await visit.client.receive():
+        seen += http.receive_data(octets)
+    [goodbye] = [event for event in seen if isinstance(event, ConnectionTerminated)]
+    assert goodbye.error_code == ErrorCodes.NO_ERROR
+    assert trio.current_time() - began == pytest.approx(100, abs=2)
     visit.client.close()
 
 
