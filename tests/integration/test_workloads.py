@@ -220,7 +220,7 @@ async def test_other_certificates_go_by_their_names(house: House, kind: str) -> 
 async def test_connections_end_with_their_clients_certificates(house: House) -> None:
     """Whether it is open, or a session is resumed: after the end of its certificate nobody is asked or answered as PAY."""
     now = datetime.now(UTC)
-    end = now.replace(microsecond=0) + timedelta(seconds=3)
+    end = now.replace(microsecond=0) + timedelta(seconds=4)
     brief = house.prod.client("pay", PAY, validity=Validity(now - timedelta(hours=1), end))
     broken, refused = re.compile(r" (?:tcp|quic)_broken=\d+"), dict[str, object]()
     house.resumed()
