@@ -44,17 +44,20 @@ clean:
 	rm -f dohproxy/*/_compiled*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What is installed is as old as pyproject.toml, which names it, and the core that was compiled for it.
+# What is installed is as old as pyproject.toml, which names it, and the core that was compiled for it: what changes while pip
+# runs is newer than that.
 $(VENV)/installed: $(VENV)/made pyproject.toml hatch_build.py dohproxy/core/_compiled.pyx dohproxy/wire/_compiled.pyx
 	@echo "Installing dohproxy in $(VENV) ..."
+	@touch $@.begun
 	@$(BIN)/pip install -q -e . || { echo >&2 "make: installing needs a network, or an index of packages that pip knows: see above"; exit 1; }
-	@touch $@
+	@mv $@.begun $@
 
 $(VENV)/developing: $(VENV)/installed
 	@echo "Installing what tests and checks need ..."
+	@touch $@.begun
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > $(VENV)/dev.txt
 	@$(BIN)/pip install -q -r $(VENV)/dev.txt || { echo >&2 "make: installing needs a network, or an index of packages that pip knows: see above"; exit 1; }
-	@touch $@
+	@mv $@.begun $@
 
 $(VENV)/made:
 	@command -v $(PYTHON) >/dev/null || { echo >&2 "make: there is no $(PYTHON); on Debian: apt install python3 python3-venv"; exit 1; }

@@ -84,6 +84,10 @@ class NoReachableUpstream(ResolveError):
     code = 22
 
 
+class NoHandshake(NoReachableUpstream):
+    """An upstream is there, and one side does not take the other for whom it should be: the text says which, and why."""
+
+
 class UpstreamFailed(ResolveError):
     """An upstream answered with an error, with garbage or to another question."""
 

@@ -139,8 +139,8 @@ def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
 # The proof
 
 
-class _Verdict(Struct, frozen=True, gc=False):
-    """Whom a certificate was found to name, and between which times (seconds since 1970) that holds."""
+class Vouched(Struct, frozen=True, gc=False):
+    """Whom a certificate was found to name, and from when until when (seconds since 1970, both included) that holds."""
 
     identity: str
     begin: float
@@ -154,13 +154,17 @@ class Bundle:
         """`general` vouch for all clients but those with SPIFFE IDs of `domains`, each of which has its own."""
         self._general = _store(general)
         self._domains = {name: _store(authorities) for name, authorities in domains.items()}
-        self._known: dict[bytes, _Verdict] = {}
+        self._known: dict[bytes, Vouched] = {}
         every = dict.fromkeys(chain(general, *domains.values()))
         self.pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in every)
         """All authorities: for those who first verify a chain by any, and then have it identified here."""
 
     def identify(self, chain_der: Sequence[bytes], wall: int) -> str:
-        """Who the client is that has shown these certificates, its own first, at this wall time.
+        """Who the client is that has shown these certificates, its own first, at this wall time. Raises Unverified."""
+        return self.vouch(chain_der, wall).identity
+
+    def vouch(self, chain_der: Sequence[bytes], wall: int) -> Vouched:
+        """The same, and how long it holds.
 
         About 200 µs of CPU; 2 where the same certificate was seen before, whose further certificates may then be missing, as
         they are after a resumption. Raises Unverified.
@@ -174,12 +178,12 @@ class Bundle:
             while len(self._known) >= MAX_KNOWN:
                 del self._known[next(iter(self._known))]
             self._known[fingerprint] = known
-        return known.identity
+        return known
 
     identify_verified = identify
     """The same, for who has verified the chain by `pem`: which says nothing yet of whose authority it is that vouches."""
 
-    def _judge(self, chain_der: Sequence[bytes], wall: int) -> _Verdict:
+    def _judge(self, chain_der: Sequence[bytes], wall: int) -> Vouched:
         if len(chain_der) > MAX_DEPTH + 2:  # there may be an authority at its end
             raise Unverified(f"the client has shown {len(chain_der)} certificates", BAD_CERTIFICATE)
         try:
@@ -192,7 +196,7 @@ class Bundle:
             raise Unverified(f"the certificate cannot be read: {error}", BAD_CERTIFICATE) from error
         begin = max(certificate.not_valid_before_utc for certificate in verified)
         end = min(certificate.not_valid_after_utc for certificate in verified)
-        return _Verdict(identity, begin.timestamp(), end.timestamp())
+        return Vouched(identity, begin.timestamp(), end.timestamp())
 
     def _store_for(self, identity: str) -> verification.Store:
         store = self._general

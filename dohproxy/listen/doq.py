@@ -7,12 +7,11 @@ from aioquic.quic import events
 from dohproxy.errors import MalformedMessage
 from dohproxy.listen.quic_connection import QuicConnection
 from dohproxy.protocol.doq import DoqError, Incoming
+from dohproxy.wire import constants as c
 from dohproxy.wire.framing import frame
-from dohproxy.wire.request import parse_request_untrusted
+from dohproxy.wire.options import option_untrusted
 
-TCP_KEEPALIVE = 11
-"""The EDNS option that has no meaning here (RFC 7828, RFC 9250 5.5.2)."""
-_KEEPALIVE_OCTETS = TCP_KEEPALIVE.to_bytes(2)
+_KEEPALIVE = c.OPTION_TCP_KEEPALIVE.to_bytes(2)
 
 
 class DoqSession:
@@ -72,11 +71,5 @@ class DoqSession:
 
 
 def _has_keepalive_untrusted(message: bytes) -> bool:
-    """Whether a query has the option. What cannot be parsed is answered for that."""
-    if _KEEPALIVE_OCTETS not in message:
-        return False
-    try:
-        edns = parse_request_untrusted(message).edns
-    except MalformedMessage:
-        return False
-    return edns is not None and any(code == TCP_KEEPALIVE for code, _ in edns.options)
+    """Whether a query has the option, whatever is in it: there is no meaning to it here (RFC 9250 5.5.2)."""
+    return _KEEPALIVE in message and option_untrusted(message, c.OPTION_TCP_KEEPALIVE) is not None

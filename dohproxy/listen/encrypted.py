@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 Speak = Callable[[TlsStream, Peer, Intake], Served]
 """Makes the connection, once the peer is known and the protocol agreed on."""
+Holds = Callable[[Sequence[bytes]], float]
+"""After how many seconds to ask again whether a client is who its certificates said; 0 if it is not."""
 
 
 def speak_dns(stream: TlsStream, peer: Peer, intake: Intake) -> Served:
@@ -32,9 +34,9 @@ class Encrypted:
     Until then it counts as idle, so that whoever only knocks makes room for others.
     """
 
-    def __init__(self, stream: TlsStream, host: str, speak: Speak, intake: Intake) -> None:
+    def __init__(self, stream: TlsStream, host: str, speak: Speak, intake: Intake, holds: Holds) -> None:
         self.host = host
-        self._stream, self._speak, self._intake = stream, speak, intake
+        self._stream, self._speak, self._intake, self._holds = stream, speak, intake, holds
         self._began = trio.current_time()
         self._opening = trio.CancelScope(deadline=self._began + OPENING)
         self._inner: Served | None = None
@@ -52,10 +54,26 @@ class Encrypted:
     async def run(self) -> None:
         """Serve the connection to its end, and close it."""
         try:
-            if (inner := await self._open()) is not None:
+            if (inner := await self._open()) is None:
+                return
+            if self._stream.identity:
+                await self._run_while_it_holds(inner)
+            else:
                 await inner.run()
         finally:
             await trio.aclose_forcefully(self._stream)
+
+    async def _run_while_it_holds(self, inner: Served) -> None:
+        """Take no more queries once the client's certificate does not count any more."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, inner)
+            await inner.run()
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self, inner: Served) -> None:
+        while (seconds := self._holds(self._stream.chain)) > 0:  # noqa: ASYNC110 -- it is time that is waited for
+            await trio.sleep(seconds)
+        inner.stop()
 
     async def _open(self) -> Served | None:
         counters = self._intake.counters
@@ -98,4 +116,4 @@ class Under:
         terms = self._server.terms()
         sock = socket.socket(fileno=stream.socket.detach())
         sock.setblocking(False)
-        return Encrypted(TlsStream(sock, terms), host, self._speak, intake)
+        return Encrypted(TlsStream(sock, terms), host, self._speak, intake, self._server.holds)

@@ -116,7 +116,7 @@ class QuicConnection:
         self._credit = MAX_WITHDRAWN
         self._unread: set[int] = set()
         self._end_at = trio.current_time() + HANDSHAKE
-        self._look_at = math.inf
+        self._look_at = self._ask_at = math.inf
         table.enter(self)
 
     @property
@@ -159,6 +159,8 @@ class QuicConnection:
         """Do what is due."""
         if now >= self._end_at:
             self.end()
+        if now >= self._ask_at:
+            self._ask_who_it_is(now)
         at = self.quic.get_timer()
         if at is not None and now >= at:
             self.quic.handle_timer(now)
@@ -167,7 +169,8 @@ class QuicConnection:
     def due(self) -> float:
         """When `expire` should next be called."""
         at = self.quic.get_timer()
-        return self._end_at if at is None else min(at, self._end_at)
+        own = min(self._end_at, self._ask_at)
+        return own if at is None else min(at, own)
 
     def _handle_events(self) -> None:
         path = self.quic.path
@@ -199,7 +202,16 @@ class QuicConnection:
         self.quic.held = lambda: self._session.held if self._session is not None else 0
         now = trio.current_time()
         self.idle_since, self._end_at, self._look_at = now, math.inf, now + PATIENCE
+        self._ask_who_it_is(now)
         self.quic.settle()
+
+    def _ask_who_it_is(self, now: float) -> None:
+        """Take no more queries once the client's certificate does not count any more; else ask again in time."""
+        assert self.quic.handshake is not None
+        seconds = self.quic.handshake.holds()
+        self._ask_at = now + seconds if seconds > 0 else math.inf
+        if seconds <= 0:
+            self.stop()
 
     def _move(self, path: Path) -> None:
         """The client is somewhere else now, as it has proven (RFC 9000 9.3)."""
@@ -304,7 +316,7 @@ class QuicConnection:
         if not self._open:
             return
         self._open = False
-        self._end_at = math.inf
+        self._end_at = self._ask_at = math.inf
         if self._session is None:
             self._table.handshakes -= 1
             self.counters.tls_failed += 1

@@ -48,8 +48,7 @@ class QuicReception:
 
     def bundle(self) -> Bundle | None:
         """Who may vouch for clients now; None if they are not asked for certificates."""
-        authorities = self._credentials.authorities
-        return authorities.current() if authorities is not None else None
+        return self._credentials.bundle()
 
     def identify(self, bundle: object, chain: Sequence[bytes]) -> str:
         """Who showed this chain. Raises Refused."""
@@ -58,6 +57,10 @@ class QuicReception:
             return bundle.identify(chain, int(self._wall()))
         except Unverified as error:
             raise Refused(error.alert, str(error)) from error
+
+    def holds(self, chain: Sequence[bytes]) -> float:
+        """Whether a client is still who it was when it showed this chain: see `Credentials.holds`."""
+        return self._credentials.holds(chain, self._wall())
 
     def reset_key(self) -> bytes:
         """What the tokens of stateless resets are made from: the same after a restart (RFC 9000 10.3.2), if the key is."""

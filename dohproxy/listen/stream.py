@@ -11,6 +11,7 @@ from dohproxy.errors import MalformedMessage
 from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Attested, Peer, Transport
 from dohproxy.wire.framing import Unframer, frame
+from dohproxy.wire.keepalive import wants_keepalive, with_keepalive
 from dohproxy.wire.padding import padded, wants_padding
 
 HEADER = 12
@@ -143,6 +144,8 @@ class StreamConnection:
     def _put(self, wire: bytes, reply: bytes) -> None:
         """Have the writer send a reply; there is nothing to send where silence is the answer."""
         if reply:
+            if wants_keepalive(wire):
+                reply = with_keepalive(reply, 0.0 if self._ended else self._patience)
             if self._encrypted and wants_padding(wire):
                 reply = padded(reply)
             self._counters.rcodes[reply[3] & 15] += 1

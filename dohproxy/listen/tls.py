@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from cryptography import x509
@@ -24,7 +24,7 @@ class Unusable(DohproxyError):
     """No connection can be taken, for want of a certificate that could be shown."""
 
 
-class Terms(Struct, frozen=True):
+class Terms(Struct):
     """On what terms connections are taken now. Sessions are resumed within the same terms alone."""
 
     context: ssl.SSLContext
@@ -32,6 +32,10 @@ class Terms(Struct, frozen=True):
     bundle: Bundle | None
     """Who may vouch for clients; None if they are not asked."""
     until: float
+
+    def end(self) -> None:
+        """Take no more connections on these, so that no session of theirs is resumed."""
+        self.until = 0.0
 
     def identify(self, chain_der: list[bytes]) -> str:
         """Who the client is that has shown these certificates; "" for one that has none. Raises Unverified."""
@@ -56,11 +60,15 @@ class TlsServer:
         Made anew when a certificate or an authority is another one, so that no session is resumed that was begun by others.
         """
         pairs = tuple(certificate.current() for certificate in self._credentials.certificates)
-        bundle = None if self._credentials.authorities is None else self._credentials.authorities.current()
+        bundle = self._credentials.bundle()
         terms, now = self._terms, self._now()
         if terms is None or now >= terms.until or bundle is not terms.bundle or any(map(_differ, pairs, terms.pairs)):
             terms = self._terms = Terms(self._context(pairs, bundle), pairs, bundle, now + TICKET_LIFE)
         return terms
+
+    def holds(self, chain_der: Sequence[bytes]) -> float:
+        """Whether a client is still who it was when it showed these certificates: see `Credentials.holds`."""
+        return self._credentials.holds(chain_der, time.time())
 
     def _context(self, pairs: tuple[KeyPair, ...], bundle: Bundle | None) -> ssl.SSLContext:
         if not pairs:

@@ -46,6 +46,8 @@ class TlsStream(trio.abc.Stream):
         self._established = False
         self.identity = ""
         """Of the client, once hands are shaken; "" of one that has shown no certificate."""
+        self.chain: list[bytes] = []
+        """What it has shown, in DER, its own certificate first."""
 
     @property
     def alpn(self) -> str | None:
@@ -64,9 +66,12 @@ class TlsStream(trio.abc.Stream):
                 await self._flush()
                 if not await self._fill():
                     raise HandshakeFailed("the client went away")
-            self.identity = self._terms.identify(_chain(self._engine))
+            self.chain = _chain(self._engine)
+            self.identity = self._terms.identify(self.chain)
         except (ssl.SSLError, Unverified) as error:
             if isinstance(error, Unverified):
+                if self.resumed:
+                    self._terms.end()  # or it would come with this session again, whatever certificate it has by then
                 self._spoil()
             with trio.move_on_after(_LINGER):
                 await self._part()

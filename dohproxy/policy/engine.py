@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dohproxy.config.settings import Policy
-from dohproxy.model import Answer, Assurance, Client, Question, Verdict
+from dohproxy.model import Answer, Client, Question, Verdict
 from dohproxy.policy.clients import IdentityIndex, NetworkIndex
 from dohproxy.policy.compiled import CompiledList
 from dohproxy.policy.group import Group
@@ -20,10 +20,10 @@ class Place(NamedTuple):
     """The group that a client is in, and why."""
 
     group: Group
-    pattern: str
-    """The pattern of identities, or the network, that puts it there; "" for the group of everyone else."""
-    assurance: Assurance
-    """How sure that is."""
+    pattern: str = ""
+    """The pattern of identities that puts it there; "" where none does."""
+    network: str = ""
+    """The network that does where no pattern does; "" for the group of everyone else."""
 
 
 class Engine:
@@ -57,10 +57,10 @@ class Engine:
         What a certificate attests comes before what an address lets us infer. IPv4-mapped addresses are IPv4.
         """
         if identity and (known := self._identities.find(identity)):
-            return Place(self.groups[known[1]], known[0], Assurance.ATTESTED)
+            return Place(self.groups[known[1]], pattern=known[0])
         if found := self._networks.find(address):
-            return Place(self.groups[found[1]], str(found[0]), Assurance.INFERRED)
-        return Place(self._default, "", Assurance.INFERRED)
+            return Place(self.groups[found[1]], network=str(found[0]))
+        return Place(self._default)
 
     def group(self, client: Client) -> Group:
         """The group of a client: the one place that decides it."""

@@ -47,7 +47,7 @@ class Explanation(Struct, frozen=True):
     pattern: str = ""
     """The entry of `spiffe` or `identities` that puts the client into its group; "" where none does."""
     assurance: Assurance = Assurance.INFERRED
-    """How sure we are that it belongs there."""
+    """How sure we are who the client is, as in the query log; not what put it into its group."""
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -67,7 +67,8 @@ class Explanation(Struct, frozen=True):
             return f"{self.pattern} is in its {'spiffe' if self.pattern.startswith('spiffe:') else 'identities'}"
         if self.network:
             return f"{self.network} is in its clients"
-        return "no group has this identity" if self.identity and not self.client else "no group has this address"
+        missing = [*(["identity"] if self.identity else []), *(["address"] if self.client or not self.identity else [])]
+        return f"no group has this {' or '.join(missing)}"
 
 
 def explain(engine: Engine, question: Question, address: str, identity: str = "") -> Explanation:
@@ -75,21 +76,20 @@ def explain(engine: Engine, question: Question, address: str, identity: str = ""
 
     `identity` is that of a verified certificate, "" where the client has shown none.
     """
-    group, pattern, assurance = engine.place_of(address, identity)
-    attested = assurance is Assurance.ATTESTED
+    group, pattern, network = engine.place_of(address, identity)
     verdict = engine.judge_question(question, group)
     return Explanation(
         name=names.to_text(question.qname),
         type=type_to_text(question.qtype),
         client=address,
         group=group.name,
-        network="" if attested else pattern,
+        network=network,
         action=Action.ALLOW if verdict is None else verdict.action,
         why=_why(verdict),
         rules=tuple(_rules(group, question, verdict)),
         identity=identity,
-        pattern=pattern if attested else "",
-        assurance=assurance,
+        pattern=pattern,
+        assurance=Assurance.ATTESTED if identity else Assurance.INFERRED,
     )
 
 

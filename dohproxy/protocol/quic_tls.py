@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
+from math import inf
 from typing import Any, Protocol
 
 from aioquic import tls
@@ -128,6 +129,10 @@ class Reception(Protocol):
         """Who showed this chain (DER, the client's own first). Raises Refused."""
         ...
 
+    def holds(self, chain: Sequence[bytes]) -> float:
+        """After how many seconds to ask again whether whoever showed this chain is who it was; 0 if it is not."""
+        ...
+
 
 def refuse_unreadable(context: tls.Context) -> None:
     """A peer's certificate that cannot be read ends its handshake, also where cryptography does not say so by a ValueError."""
@@ -165,6 +170,10 @@ class Handshake:
         refuse_unreadable(context)
         context.new_session_ticket_cb = self._hold
         context._max_early_data = None
+
+    def holds(self) -> float:
+        """After how many seconds to ask again whether `identity` is still true; 0 if it is not. Never of a client without."""
+        return self._reception.holds(self._chain) if self.identity else inf
 
     def _receive(self, input_data: bytes, output_buf: dict[tls.Epoch, Buffer]) -> None:
         """What the connection takes for `handle_message`."""

@@ -1,14 +1,26 @@
-"""An upstream's reply as an Answer."""
+"""An upstream's reply as an Answer, and waiting for one."""
 
 from __future__ import annotations
 
-from dohproxy.errors import MalformedMessage, UpstreamFailed
+from dohproxy.courses import Exchange
+from dohproxy.errors import MalformedMessage, NoReachableUpstream, UpstreamFailed
 from dohproxy.model import Answer, Ede, Name, Question, RRset, Transport
 from dohproxy.wire.constants import CNAME, DNAME, OPTION_EDE, OPTION_REPORT_CHANNEL, TC
 from dohproxy.wire.message import Edns
 from dohproxy.wire.names import ROOT, suffixes
 from dohproxy.wire.quick import ordinary_answer_untrusted, parse_message_untrusted
 from dohproxy.wire.rdata import read_name
+
+
+async def answered(exchange: Exchange, upstream: str, until: float) -> Answer:
+    """The answer, whatever its RCODE, to what this upstream was asked. Raises ResolveError, also if there is none by then."""
+    try:
+        answer = await exchange.answer(until)
+    finally:
+        exchange.drop()
+    if answer is None:
+        raise NoReachableUpstream(f"{upstream}: no answer in time")
+    return answer
 
 
 def answer_from(reply: bytes, upstream: str, transport: Transport, born: float) -> Answer:

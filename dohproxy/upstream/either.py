@@ -11,8 +11,9 @@ import trio
 
 from dohproxy.contained import contained, kept
 from dohproxy.courses import Course, as_task
-from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
+from dohproxy.errors import Disconnected, NoHandshake, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import INTERNAL, Answer, Query, Question
+from dohproxy.upstream.answers import answered
 from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.bootstrap import Locate
 from dohproxy.upstream.connection import Exchange
@@ -131,14 +132,7 @@ class Either:
 
     async def resolve(self, query: Query) -> Answer:
         """The upstream's answer, whatever its RCODE; raises ResolveError."""
-        exchange = self.begin(query)
-        try:
-            answer = await exchange.answer(query.deadline)
-        finally:
-            exchange.drop()
-        if answer is None:
-            raise NoReachableUpstream(f"{self.name}: no answer in time")
-        return answer
+        return await answered(self.begin(query), self.name, query.deadline)
 
     def begin(self, query: Query) -> Exchange | BothWays:
         """Ask, by the way that is open, or both where neither is known to be. Raises ResolveError."""
@@ -173,7 +167,7 @@ class Either:
         pause, told = FIRST_PAUSE, False
         while (swift := self.swift) is not None and (reason := await _trouble(swift)):
             if not told:
-                _log.warning("upstream %s is asked over TCP: QUIC does not get through (%s)", self.name, reason)
+                _log.warning("upstream %s is asked over TCP: %s", self.name, reason)
             told = True
             with trio.move_on_after(pause) as paused:
                 await self._retry.heard()
@@ -184,16 +178,18 @@ class Either:
 
 
 async def _trouble(swift: Swift) -> str:
-    """Why a question does not get through; "" if it does."""
+    """Why a question is not answered over QUIC; "" if it is."""
     until = trio.current_time() + _PATIENCE
     try:
         exchange = swift.begin(Query(_PROBE, INTERNAL, until))
         try:
-            return "" if await exchange.answer(until) is not None else "no answer in time"
+            return "" if await exchange.answer(until) is not None else "QUIC does not get through (no answer in time)"
         finally:
             exchange.drop()
+    except NoHandshake as error:
+        return f"over QUIC, {error}"
     except ResolveError as error:
-        return str(error) or "it failed"
+        return f"QUIC does not get through ({error})"
 
 
 class BothWays:

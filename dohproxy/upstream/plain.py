@@ -14,7 +14,7 @@ from dohproxy.errors import NoReachableUpstream, NotReady, Overloaded, UpstreamF
 from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.dns_stream import DnsStream
 from dohproxy.protocol.session import answers, question_octets
-from dohproxy.upstream.answers import answer_from
+from dohproxy.upstream.answers import answer_from, answered
 from dohproxy.upstream.connection import Exchange
 from dohproxy.upstream.dot import random_id
 from dohproxy.upstream.pool import StreamPool
@@ -88,14 +88,7 @@ class Udp:
 
     async def resolve(self, query: Query) -> Answer:
         """The upstream's answer, whatever its RCODE; raises ResolveError."""
-        exchange = self.begin(query)
-        try:
-            answer = await exchange.answer(query.deadline)
-        finally:
-            exchange.drop()
-        if answer is None:
-            raise NoReachableUpstream(f"{self.name}: no answer in time")
-        return answer
+        return await answered(self.begin(query), self.name, query.deadline)
 
     def begin(self, query: Query) -> UdpExchange:
         """Ask. Raises NotReady, Overloaded and NoReachableUpstream."""

@@ -11,6 +11,7 @@ from dohproxy.identity.own import BadCertificate
 from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.session import StreamSession
 from dohproxy.upstream.addresses import Addresses
+from dohproxy.upstream.answers import answered
 from dohproxy.upstream.bootstrap import Locate
 from dohproxy.upstream.connection import Connection, Exchange, Route, State
 from dohproxy.upstream.stream_connection import StreamConnection
@@ -68,12 +69,7 @@ class Pool:
 
     async def resolve(self, query: Query) -> Answer:
         """The upstream's answer, whatever its RCODE; raises ResolveError."""
-        exchange = self.begin(query)
-        answer = await exchange.answer(query.deadline)
-        if answer is None:
-            exchange.drop()
-            raise NoReachableUpstream(f"{self.name}: no answer in time")
-        return answer
+        return await answered(self.begin(query), self.name, query.deadline)
 
     @property
     def is_open(self) -> bool:

@@ -149,12 +149,16 @@ async def _greeted(path: Path) -> Path:
                 path.receive()
             path.tick(trio.current_time())
             if path.quic.end is not None:
-                raise ConnectionAbortedError(in_words(path.quic.end, ours=path.quic.ended_it))
+                raise _aborted(path.quic.end, ours=path.quic.ended_it)
             path.send()
     except BaseException:
         path.close()
         raise
     return path
+
+
+def _aborted(end: ConnectionTerminated, *, ours: bool) -> ConnectionAbortedError:
+    return (Unwelcome if is_alert(end) else ConnectionAbortedError)(in_words(end, ours=ours))
 
 
 def in_words(end: ConnectionTerminated, *, ours: bool) -> str:

@@ -7,7 +7,7 @@ from math import inf
 import trio
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent
 
-from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, ResolveError, UpstreamFailed
+from dohproxy.errors import Disconnected, MalformedMessage, NoHandshake, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.identity.own import BadCertificate
 from dohproxy.protocol.quic_client import QuicSession
 from dohproxy.upstream.connect import is_local
@@ -65,7 +65,7 @@ class QuicConnection(Connection):
             self._take(path)
             await self._read(path)
         except BadCertificate as error:
-            self._end(NoReachableUpstream(str(error)))
+            self._end(NoHandshake(str(error)))
         except OSError as error:
             self._end(self._broken(error))
 
@@ -217,7 +217,7 @@ class QuicConnection(Connection):
 
     def _broken(self, error: OSError) -> ResolveError:
         if isinstance(error, Unwelcome):
-            return NoReachableUpstream(str(error))
+            return NoHandshake(str(error))
         words = (error.strerror or str(error)).lower()
         if self._path is not None and self._path.quic.trusted:
             return Disconnected(words)
@@ -226,7 +226,9 @@ class QuicConnection(Connection):
     def _meaning(self, end: ConnectionTerminated) -> ResolveError:
         """What the end of the connection says of what was asked on it: mostly that it is to be asked elsewhere."""
         words = in_words(end, ours=self._path is not None and self._path.quic.ended_it)
-        if is_alert(end) or self._path is None or not self._path.quic.trusted:
+        if is_alert(end):
+            return NoHandshake(words)
+        if self._path is None or not self._path.quic.trusted:
             return NoReachableUpstream(words)
         if end.frame_type is None and end.error_code == self._session.protocol_error:
             return UpstreamFailed(words)

@@ -169,6 +169,19 @@ def test_kdig_does_not_trust_a_name_that_is_not_ours(place: Place) -> None:
     assert done.returncode != 0 and "192.0.2.7" not in done.stdout
 
 
+# dig
+
+
+@pytest.mark.parametrize(("how", "told"), [("+tcp", True), ("+tls", True), ("+https", False), ("+notcp", False)])
+def test_dig_is_told_how_long_it_may_be_idle_where_that_is_a_matter_of_dns(place: Place, how: str, told: bool) -> None:
+    need("dig")
+    port = {"+tls": place.dot, "+https": place.doh}.get(how, place.proxy.port)
+    for _ in range(2):  # the second is replayed
+        said = execute("dig", "@127.0.0.1", "-p", str(port), how, "+keepalive", "+retry=0", "www.test")
+        assert "192.0.2.7" in said
+        assert [line for line in said.splitlines() if "KEEPALIVE" in line] == ["; TCP KEEPALIVE: 10.0 secs"] * told
+
+
 # curl
 
 DNS = urlsafe_b64encode(dns.message.make_query("www.test", "A", id=0).to_wire()).rstrip(b"=").decode()

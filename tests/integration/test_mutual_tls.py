@@ -169,13 +169,14 @@ def test_a_server_that_refuses_us_is_told_of(
         ask_once(proxy.port)
 
 
-def test_a_pin(world: World, nginx: Nginx, clients: tuple[Authority, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["dot", "doh"])
+def test_a_pin(world: World, nginx: Nginx, clients: tuple[Authority, Path], tmp_path: Path, kind: str) -> None:
     key = x509.load_pem_x509_certificate(world.certificate[0].read_bytes()).public_key()
     digest = sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
     own = files(tmp_path, clients[0].client("good", WEB))
     for pin, rcode in ((digest, "NOERROR"), (bytes(32), "SERVFAIL")):
         pinned = f'{own}pins = ["sha256/{b64encode(pin).decode()}"]\n'
-        with Proxy(tmp_path, world.config(shown(world, url_of(nginx, "dot"), pinned))) as proxy:
+        with Proxy(tmp_path, world.config(shown(world, url_of(nginx, kind), pinned))) as proxy:
             answer = ask(proxy.port, "www.rsa.peers.")
             assert facts(answer)[0] == rcode
             if rcode == "SERVFAIL":

@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,11 +46,13 @@ def question(name: str, rdtype: str = "A", *, pad: int = 0) -> Message:
 class QuicProxy(Proxy):
     """A proxy that listens by QUIC too."""
 
-    def __init__(self, world: World, directory: Path, authority: Authority, tls: str = "", more: str = "") -> None:
+    def __init__(
+        self, world: World, directory: Path, authority: Authority, tls: str = "", more: str = "", address: str = "127.0.0.1"
+    ) -> None:
         self.doq_port, self.doh3_port = free_ports(2)
         self.authority = authority.write(directory, "server-ca")
         certificate, key = authority.server("localhost", "127.0.0.1").write(directory, "server")
-        listen = f'doq = ["127.0.0.1:{self.doq_port}"]\ndoh3 = ["127.0.0.1:{self.doh3_port}"]\n'
+        listen = f'doq = ["{address}:{self.doq_port}"]\ndoh3 = ["{address}:{self.doh3_port}"]\n'
         config = world.config(more=f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n{tls}{more}')
         super().__init__(directory, config.replace("[listen]\n", f"[listen]\n{listen}"), "quic")
 
@@ -71,9 +74,9 @@ def plain(quic: QuicProxy) -> dict[str, object]:
     return {name: facts(dns.query.tcp(question(name), "127.0.0.1", 15, quic.port)) for name in NAMES}
 
 
-def kdig(quic: QuicProxy, *arguments: str) -> str:
+def kdig(quic: QuicProxy, *arguments: str, name: str = "localhost") -> str:
     need("kdig")
-    tls = (f"+tls-ca={quic.authority}", "+tls-hostname=localhost", "+quic")
+    tls = (f"+tls-ca={quic.authority}", f"+tls-hostname={name}", f"+tls-sni={name}", "+quic")
     return execute("kdig", "@127.0.0.1", "-p", str(quic.doq_port), "+retry=0", "+timeout=10", *tls, *arguments)
 
 
@@ -96,21 +99,23 @@ def test_dnspython_by_quic(quic: QuicProxy, plain: dict[str, object], name: str)
     assert facts(answer) == plain[name]
 
 
-@leaky
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("post", [True, False])
-def test_dnspython_by_http3(quic: QuicProxy, plain: dict[str, object], name: str, post: bool) -> None:
-    url = f"https://localhost:{quic.doh3_port}/dns-query"
-    answer = dns.query.https(
+def by_http3(quic: QuicProxy, name: str, *, host: str = "localhost", post: bool = True) -> Message:
+    return dns.query.https(
         question(name),
-        url,
+        f"https://{host}:{quic.doh3_port}/dns-query",
         15,
         bootstrap_address="127.0.0.1",
         verify=str(quic.authority),
         post=post,
         http_version=dns.query.HTTPVersion.H3,
     )
-    assert facts(answer) == plain[name]
+
+
+@leaky
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("post", [True, False])
+def test_dnspython_by_http3(quic: QuicProxy, plain: dict[str, object], name: str, post: bool) -> None:
+    assert facts(by_http3(quic, name, post=post)) == plain[name]
 
 
 async def test_dnspython_by_quic_with_trio_many_at_once(quic: QuicProxy, plain: dict[str, object]) -> None:
@@ -273,6 +278,84 @@ def test_strangers_are_refused(guarded: QuicProxy, quic_go: Path, tmp_path: Path
     stranger = credentials(Authority("stranger"), PAY, tmp_path)
     [said] = by_go(quic_go, guarded.authority, [question("www.rsa.peers")], *where, *stranger)
     assert "CRYPTO_ERROR (0x130)" in said
+
+
+# What it shows, and where it is given its sockets
+
+
+@leaky
+def test_each_name_has_its_certificate(world: World, tmp_path: Path, authority: Authority) -> None:
+    """Both clients verify the name that they ask for, which is not that of the first certificate."""
+    certificate, key = authority.server("other.test").write(tmp_path, "other")
+    more = f'[[tls.certificates]]\ncertificate = "{certificate}"\nkey = "{key}"\n'
+    with QuicProxy(world, tmp_path, authority, more=more) as running:
+        for name in ("other.test", "localhost"):
+            assert "status: NOERROR" in kdig(running, "www.rsa.peers", name=name)
+            assert by_http3(running, "www.rsa.peers", host=name).rcode() == 0
+        with pytest.raises(AssertionError, match="failed to query"):
+            kdig(running, "www.rsa.peers", name="third.test")
+
+
+@leaky
+def test_a_connection_goes_on_when_the_certificate_is_replaced(world: World, tmp_path: Path, authority: Authority) -> None:
+    """By another authority's: only those who come later see it."""
+    with QuicProxy(world, tmp_path, authority) as running:
+
+        async def stay() -> None:
+            doq = connect("127.0.0.1", running.doq_port, configuration=qh3_configuration(running, "doq"))
+            h3 = qh3_configuration(running, "h3")
+            doh3 = connect("127.0.0.1", running.doh3_port, configuration=h3, create_protocol=Http3Client)
+            async with doq as by_doq, doh3 as by_doh3:
+                await ask_both(by_doq, by_doh3)
+                after = Authority("another")
+                after.server("localhost", "127.0.0.1").write(tmp_path, "server")
+                with pytest.raises(AssertionError, match="failed to query"):
+                    await asyncio.to_thread(kdig, running, "www.rsa.peers")
+                after.write(tmp_path, "server-ca")
+                assert "NOERROR" in await asyncio.to_thread(kdig, running, "www.rsa.peers")
+                assert (await asyncio.to_thread(by_http3, running, "www.rsa.peers")).rcode() == 0
+                await ask_both(by_doq, by_doh3)
+
+        async def ask_both(by_doq: QuicConnectionProtocol, by_doh3: Http3Client) -> None:
+            wire = question("www.rsa.peers").to_wire()
+            reader, writer = await by_doq.create_stream()
+            writer.write(len(wire).to_bytes(2) + wire)
+            writer.write_eof()
+            replies = (await asyncio.wait_for(reader.read(), 15))[2:], await by_doh3.ask(running.doh3_port, wire)
+            assert [dns.message.from_wire(reply).rcode() for reply in replies] == [0, 0]
+
+        asyncio.run(stay())
+
+
+LAUNCH = """
+import os, socket, sys
+passed = []
+for one in sys.argv[1].split(","):
+    kind, address, port = one.split("/")
+    sock = socket.socket(socket.AF_INET, getattr(socket, kind))
+    sock.bind((address, int(port)))
+    if kind == "SOCK_STREAM":
+        sock.listen()
+    passed.append(os.dup2(sock.fileno(), 100 + len(passed)))
+for at, fd in enumerate(passed):
+    os.dup2(fd, 3 + at)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(passed))}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Binds sockets and becomes a program that has them, as a service manager does (sd_listen_fds(3))."""
+
+
+@leaky
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_by_sockets_that_the_service_manager_opened(world: World, tmp_path: Path, authority: Authority, address: str) -> None:
+    running = QuicProxy(world, tmp_path, authority, address=address)
+    given = [f"SOCK_DGRAM/{address}/{port}" for port in (running.doh3_port, running.doq_port)]
+    given += [f"{kind}/127.0.0.1/{running.port}" for kind in ("SOCK_STREAM", "SOCK_DGRAM")]
+    running.command = [sys.executable, "-c", LAUNCH, ",".join(given), *running.command]
+    with running:  # which could not bind them itself
+        assert "status: NOERROR" in kdig(running, "www.rsa.peers")
+        assert by_http3(running, "www.rsa.peers").rcode() == 0
+        assert "no endpoint of [listen] asks for" not in running.log.read_text()
 
 
 def test_the_proxy_ends_in_order(world: World, tmp_path: Path, authority: Authority) -> None:

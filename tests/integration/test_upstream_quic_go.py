@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
+import dns.message
+import dns.query
+import dns.rcode
 import pytest
 import trio
 from dns_peers import QUICK, Certificates, ask
 from msgspec.structs import replace
+from programs import wait_until
 from quic_go_peer import QuicGo, build
 from quic_peers import QuicBench
+from real_peers import TLS_NAME, Proxy, Unbound, World
+from real_peers import ask as ask_at
 
 from dohproxy.errors import NoReachableUpstream
 from dohproxy.identity.own import FileCertificate
@@ -162,6 +170,60 @@ async def test_whom_we_trust(bench: QuicBench, server: QuicGo, kind: Kind) -> No
     for wrong in ({"tls_name": "other.test"}, {"ca_file": bench.certificates.other_ca}, {"pins": (bytes(32),)}):
         with pytest.raises(NoReachableUpstream, match="refused"):
             await (await start(bench, server, kind, **wrong)).resolve(ask())
+
+
+PINNED = """
+[listen]
+udp = ["127.0.0.1:PORT"]
+tcp = ["127.0.0.1:PORT"]
+[dnssec]
+mode = "off"
+[[upstream]]
+url = "{scheme}://127.0.0.1:{port}"
+tls_name = "dns.test"
+ca_file = "{ca}"
+pins = ["{pin}"]
+"""
+
+
+@BOTH
+def test_a_pin_as_the_log_tells_it(server: QuicGo, certificates: Certificates, kind: Kind, tmp_path: Path) -> None:
+    """The proxy says whose pins it has met; with one of them it answers."""
+    terms = {"scheme": "quic" if kind is Doq else "h3", "port": port_of(server, kind), "ca": certificates.ca}
+    with Proxy(tmp_path, PINNED.format(pin=f"sha256/{'A' * 43}=", **terms)) as proxy:
+        assert dns.query.udp(dns.message.make_query("www.example", "A"), "127.0.0.1", 10, proxy.port).rcode() == 2
+        wait_until(lambda: "is asked over TCP" in proxy.log.read_text(), what="the reason")
+        told = proxy.log.read_text()
+    found = re.search(r"over QUIC, its certificate is refused: none of its chain is pinned; it has (sha256/\S{43}=)", told)
+    assert found, told
+    with Proxy(tmp_path, PINNED.format(pin=found[1], **terms)) as proxy:
+        assert dns.query.udp(dns.message.make_query("www.example", "A"), "127.0.0.1", 10, proxy.port).rcode() == 0
+
+
+UPGRADED = """
+[listen]
+udp = ["127.0.0.1:PORT"]
+tcp = ["127.0.0.1:PORT"]
+[dnssec]
+mode = "off"
+[[upstream]]
+url = "https://{name}:{port}/dns-query"
+addresses = ["127.0.0.1"]
+ca_file = "{ca}"
+upgrade = true
+"""
+
+
+def test_unbounds_record_leads_to_http3(world: World, program: Path, tmp_path: Path) -> None:
+    """Unbound speaks HTTP/2 alone, and has a record of its name that tells of quic-go (RFC 9460 9)."""
+    names = (f"n{number}.unsigned.peers" for number in count())
+    with QuicGo(program, world.certificate) as server:
+        record = f'  local-data: "_DOH._https.{TLS_NAME}. 300 IN HTTPS 1 . alpn=h2,h3 port={server.doh3_port}"\n'
+        resolver = Unbound(tmp_path, "upgrading", world.nsd_port, certificate=world.certificate, more=record)
+        config = UPGRADED.format(name=TLS_NAME, port=resolver.doh_port, ca=world.ca_file)
+        with resolver, Proxy(tmp_path, config) as proxy:
+            assert ask_at(proxy.port, next(names)).rcode() == dns.rcode.NXDOMAIN  # unbound's word
+            wait_until(lambda: "192.0.2.1" in str(ask_at(proxy.port, next(names))), what="quic-go's")
 
 
 @BOTH

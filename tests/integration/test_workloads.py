@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from real_peers import Proxy, World, dnssec
 from dohproxy.config.settings import Forwarding, Upstream
 from dohproxy.errors import DohproxyError
 from dohproxy.identity.own import FileCertificate
-from dohproxy.lab.certificates import Authority, Credentials
+from dohproxy.lab.certificates import Authority, Credentials, Validity
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.upstream.doh import Doh
 from dohproxy.upstream.doh3 import Doh3
@@ -49,6 +51,10 @@ client_ca_file = "old.pem"
 trust_domains = [{{ name = "prod.example", ca_file = "prod.pem" }}]
 [log]
 queries = true
+clients = "none"
+[evidence]
+file = "evidence.jsonl"
+write = "all"
 [ddr]
 name = "dns.example"
 [[policy.group]]
@@ -102,7 +108,7 @@ class House:
             ca_file=self.directory / "servers.pem",
             addresses=("127.0.0.1",),
         )
-        upstream = make(there, Forwarding(idle_timeout=idle, connections=1), own=own)
+        upstream = make(there, Forwarding(idle_timeout=idle, connections=1), own=own, checking_disabled=False)
         async with trio.open_nursery() as nursery:
             await nursery.start(upstream.run)
             yield Asker(upstream)
@@ -206,8 +212,41 @@ async def test_other_certificates_go_by_their_names(house: House, kind: str) -> 
     before = len(house.logged())
     async with house.client(kind, house.old.client("web", "web.old.example")) as asker:
         assert await asker.rcode(OURS) == -1
+    wait_until(lambda: len(house.logged()) > before, what="the line in the log")  # a thread writes it
     [line] = house.logged()[before:]
     assert (line["identity"], line["group"]) == ("dns:web.old.example", "old")
+
+
+async def test_connections_end_with_their_clients_certificates(house: House) -> None:
+    """Whether it is open, or a session is resumed: after the end of its certificate nobody is asked or answered as PAY."""
+    now = datetime.now(UTC)
+    end = now.replace(microsecond=0) + timedelta(seconds=4)
+    brief = house.prod.client("pay", PAY, validity=Validity(now - timedelta(hours=1), end))
+    broken, refused = re.compile(r" (?:tcp|quic)_broken=\d+"), dict[str, object]()
+    house.resumed()
+    before = broken.findall(house.counters()[-1])
+
+    async def stay(kind: str, others: trio.Event) -> None:
+        async with house.client(kind, brief) as asker:
+            assert await asker.rcode(OURS) == 0
+            await others.wait()
+            for _ in range(2):  # at first perhaps for the session that it wants to resume
+                try:
+                    refused[kind] = await asker.ask(OURS)
+                except DohproxyError as error:
+                    refused[kind] = str(error)
+
+    async with trio.open_nursery() as nursery:
+        over = trio.Event()
+        for kind in KINDS:
+            nursery.start_soon(stay, kind, over)
+        await trio.sleep((end - now).total_seconds() + 2)
+        house.resumed()
+        asked = len(house.logged())
+        assert " tcp_open=" not in house.counters()[-1] and " quic_open=" not in house.counters()[-1]
+        over.set()
+    assert {kind: "expired" in str(why) for kind, why in refused.items()} == dict.fromkeys(KINDS, True), refused
+    assert len(house.logged()) == asked and broken.findall(house.counters()[-1]) == before
 
 
 @pytest.mark.parametrize(("kind", "flag"), [("dot", "+tls"), ("doh", "+https"), ("doq", "+quic")])
@@ -220,6 +259,33 @@ def test_kdig_shows_a_certificate(house: House, kind: str, flag: str) -> None:
             *("+tls-hostname=dns.example", f"+tls-certfile={certificate}", f"+tls-keyfile={key}", flag, "+retry=0", OURS),
         )
         assert f"status: {status}" in said
+
+
+async def test_evidence_tells_who_asked_and_can_be_checked(house: House, world: World) -> None:
+    """By its anchor alone, in a process that knows nothing of the proxy."""
+    asked = {
+        "dot": "www.ed25519.peers.",
+        "doh": "www.insecure.peers.",
+        "doh3": "nothing.ed25519.peers.",
+        "doq": "large.rsa.peers.",
+    }
+    file = house.directory / "evidence.jsonl"
+
+    def records() -> dict[str, dict[str, str]]:
+        found = [json.loads(line) for line in file.read_text().splitlines()]
+        return {record["question"]["name"]: record["circumstances"] for record in found}
+
+    for kind, name in asked.items():
+        async with house.client(kind, house.prod.client("shop", SHOP)) as asker:
+            assert await asker.ask(name) is not None
+    wait_until(lambda: set(asked.values()) <= records().keys(), what="the records")
+    for kind, name in asked.items():
+        told = records()[name]
+        assert told["transport"] == KINDS[kind][0]
+        assert (told.get("client", ""), told["identity"], told["assurance"], told["group"]) == ("", SHOP, "attested", "shop")
+    command = (sys.executable, "-m", "dohproxy", "verify", file, "--anchor", world.zones.anchor)
+    said = await trio.to_thread.run_sync(lambda: execute(*command))
+    assert re.fullmatch(r"\d+ hold", said.splitlines()[-1]) and "does not hold" not in said
 
 
 def test_designations_are_told_in_clear(house: House) -> None:

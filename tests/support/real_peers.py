@@ -56,7 +56,9 @@ class Unbound(Running):
         anchor: str = "",
         certificate: tuple[Path, Path] | None = None,
         zones: tuple[Zone, ...] = ZONES,
+        more: str = "",
     ) -> None:
+        """`more` is for its `server:`, where DOH stands for the port of DNS over HTTPS."""
         need("unbound")
         self.plain_port, self.dot_port, self.doh_port = free_ports(3)
         if certificate is None:
@@ -69,6 +71,7 @@ class Unbound(Running):
         stubs = "".join(f'stub-zone:\n  name: "{zone.origin}"\n  stub-addr: 127.0.0.1@{nsd_port}\n' for zone in zones)
         config.write_text(
             f'server:\n  module-config: "{modules}"\n{anchors}{serving}{_UNBOUND.format(directory=directory, name=name)}'
+            f"{more.replace('DOH', str(self.doh_port))}"
             f"remote-control:\n  control-enable: no\n{stubs}"
         )
         super().__init__(["unbound", "-d", "-c", config], directory / f"{name}.log", ports)

@@ -77,7 +77,7 @@ identities = ["dns:*.pay.example"]
     [
         ("spiffe://prod.example/ns/pay/web", "pay (spiffe://prod.example/ns/pay/* is in its spiffe, attested)"),
         ("dns:Web.pay.example", "pay (dns:*.pay.example is in its identities, attested)"),
-        ("subject:CN=web", "default (no group has this identity, inferred)"),
+        ("subject:CN=web", "default (no group has this identity, attested)"),
         ("10.1.2.3", "payments (10.1.0.0/16 is in its clients, inferred)"),
     ],
 )
@@ -93,7 +93,7 @@ def test_as_an_identity_at_an_address(config: Path) -> None:
     told = json.loads(explain(config, "x", "--as", "dns:shop.example", "--client", "10.1.2.3", "--json").stdout)
     assert (told["group"], told["network"], told["identity"], told["pattern"], told["assurance"]) == (
         *("payments", "10.1.0.0/16", "dns:shop.example", ""),
-        "inferred",
+        "attested",
     )
 
 

@@ -1,3 +1,5 @@
+import dns.edns
+import dns.message
 import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
@@ -22,6 +24,13 @@ class Talk:
         self.connection = StreamConnection(ours, "192.0.2.1", Transport.TCP, intake)
         self.ended = trio.Event()
         nursery.start_soon(self._run)
+
+    async def ask(self, *options):
+        """The options of the answer to a question with these, of which the fake front repeats those asked."""
+        query = dns.message.make_query("WWW.EXAMPLE", "A", id=1, options=list(options) or None, payload=1232).to_wire()
+        await self.client.send_all(len(query).to_bytes(2) + query)
+        answer = await self._exactly(int.from_bytes(await self._exactly(2)))
+        return [(option.otype, option.to_wire()) for option in dns.message.from_wire(answer).options]
 
     async def _run(self):
         await self.connection.run()
@@ -229,3 +238,29 @@ async def test_large_answers_leave_whole(talk, front):
         length = int.from_bytes(await talk._exactly(2))
         sizes.add(len(await talk._exactly(length)))
     assert sizes == {60_012}
+
+
+ASKS = dns.edns.GenericOption(11, b"")
+
+
+async def test_who_asks_how_long_it_may_be_idle_is_told(talk):
+    talk = talk(tcp_idle_timeout=4.5)
+    assert await talk.ask(ASKS) == [(11, b""), (11, b"\0\x2d")]
+    assert await talk.ask() == []
+    assert await talk.ask(dns.edns.GenericOption(11, b"\0\x14")) == [(11, b"\0\x14")]
+
+
+async def test_who_asks_while_the_connection_ends_is_told_to_ask_no_more(talk, front):
+    gate = front.gates[b"\0\1\1\0"] = trio.Event()
+    talk = talk()
+    async with trio.open_nursery() as nursery:
+
+        async def ask():
+            assert await talk.ask(ASKS) == [(11, b""), (11, b"\0\0")]
+
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        talk.connection.stop()
+        await wait_all_tasks_blocked()
+        gate.set()
+    await talk.closed()

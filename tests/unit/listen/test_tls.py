@@ -8,19 +8,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated
 from tls_peers import TlsPeer, client_context
 from trio.testing import wait_all_tasks_blocked
 
 from dohproxy.config import settings
 from dohproxy.errors import DohproxyError
 from dohproxy.lab.certificates import Authority, Validity
-from dohproxy.listen.credentials import credentials
+from dohproxy.listen.credentials import LOOK, credentials
+from dohproxy.listen.doh import ALPN, SpeakHttp
 from dohproxy.listen.encrypted import Encrypted, Under, speak_dns
 from dohproxy.listen.tcp import OPENING, ConnectionTable, TcpListener
 from dohproxy.listen.tcp import speak_dns as speak_plainly
 from dohproxy.listen.tls import TICKET_LIFE, TlsServer
 from dohproxy.listen.tls_stream import HandshakeFailed, TlsStream
 from dohproxy.model import Attested, Transport
+from dohproxy.protocol.doh_request import Site
 
 PAY = "spiffe://prod.example/ns/pay/sa/web"
 VERSIONS = [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2]
@@ -327,7 +332,7 @@ async def test_tickets_end_with_their_keys(make, authority):
     await meeting.close()
 
 
-async def test_a_certificate_that_expired_since_is_not_resumed(make, authority, monkeypatch):
+async def test_a_certificate_that_expired_since_is_not_resumed(make, authority, monkeypatch, tmp_path):
     server = make("request")
     soon = Validity(datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1))
     context = client_context(authority, authority.client("web", PAY, validity=soon))
@@ -337,6 +342,11 @@ async def test_a_certificate_that_expired_since_is_not_resumed(make, authority, 
     meeting = Meeting(server, context, session)
     await refused(meeting)
     assert "dates" in str(meeting.failed)
+    context.load_cert_chain(*authority.client("web", PAY).write(tmp_path, "renewed"))
+    meeting = await Meeting(server, context, session).shake_hands()  # which is not held against it for ever
+    assert await meeting.say(b"hello") == b"hello"
+    assert meeting.stream.identity == PAY and not meeting.stream.resumed
+    await meeting.close()
 
 
 # Connections
@@ -345,11 +355,11 @@ async def test_a_certificate_that_expired_since_is_not_resumed(make, authority, 
 class Visit:
     """A connection that is being served, and its client."""
 
-    def __init__(self, nursery, server, intake, context):
+    def __init__(self, nursery, server, intake, context, speak=speak_dns):
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self.client = TlsPeer(theirs, context)
-        self.connection = Encrypted(TlsStream(ours, server.terms()), "192.0.2.1", speak_dns, intake)
+        self.connection = Encrypted(TlsStream(ours, server.terms()), "192.0.2.1", speak, intake, server.holds)
         self.ended = trio.Event()
         nursery.start_soon(self._run)
 
@@ -486,3 +496,104 @@ async def test_what_is_no_handshake_is_counted_and_closed(serve):
     with socket.create_connection(place) as sock:
         sock.sendall(b"\0\x0c" + bytes(12))
         await until(lambda: intake.counters.tls_failed == 1 and not intake.counters.tcp_open)
+
+
+# How long it stays who it was
+
+
+@pytest.fixture
+def wall(monkeypatch, autojump_clock):
+    """A wall clock that goes with trio's; what is in it is how far it was set."""
+    now = autojump_clock.current_time
+    began, set_ = datetime.now(UTC).timestamp() - now(), [0.0]
+    monkeypatch.setattr("dohproxy.listen.tls.time.time", lambda: began + set_[0] + now())
+    return set_
+
+
+def for_seconds(authority, seconds):
+    now = datetime.now(UTC)
+    validity = Validity(now - timedelta(hours=1), now + timedelta(seconds=seconds))
+    return client_context(authority, authority.client("web", PAY, validity=validity))
+
+
+async def visit_and_ask(nursery, server, intake, context):
+    visit = Visit(nursery, server, intake, context)
+    await visit.client.shake_hands()
+    await visit.client.send(b"\0\x0c" + b"one".ljust(12))
+    assert (await visit.client.exactly(14))[2:].rstrip() == b"ONE"
+    return visit
+
+
+async def test_a_connection_ends_with_its_clients_certificate(
+    make, authority, make_intake, nursery, front, wall, autojump_clock
+):
+    server, intake = make("request"), make_intake(tcp_idle_timeout=1e6)
+    began = trio.current_time()
+    visit = await visit_and_ask(nursery, server, intake, for_seconds(authority, 100))
+    gate = front.gates[b"slow"] = trio.Event()
+    await visit.client.send(b"\0\x0c" + b"slow".ljust(12))
+    await trio.sleep(98)
+    assert len(front.asked) == 2
+    await trio.sleep(5)
+    await visit.client.send(b"\0\x0c" + b"late".ljust(12))
+    gate.set()
+    assert (await visit.client.exactly(14))[2:].rstrip() == b"SLOW"  # it was asked in time
+    assert await visit.client.receive() == b""
+    await visit.ended.wait()
+    assert len(front.asked) == 2 and trio.current_time() - began == pytest.approx(103)
+    assert intake.counters.tcp_broken == 0
+    visit.client.close()
+
+
+async def test_http_says_goodbye_when_its_clients_certificate_ends(make, authority, make_intake, nursery, wall, autojump_clock):
+    context, began = for_seconds(authority, 100), trio.current_time()
+    context.set_alpn_protocols(["h2"])
+    speak = SpeakHttp(Site("/dns-query", json=False))
+    visit = Visit(nursery, make("request", alpn=ALPN), make_intake(tcp_idle_timeout=1e6), context, speak)
+    await visit.client.shake_hands()
+    http = H2Connection()
+    http.initiate_connection()
+    await visit.client.send(http.data_to_send())
+    seen = []
+    while octets := await visit.client.receive():
+        seen += http.receive_data(octets)
+    [goodbye] = [event for event in seen if isinstance(event, ConnectionTerminated)]
+    assert goodbye.error_code == ErrorCodes.NO_ERROR
+    assert trio.current_time() - began == pytest.approx(100, abs=2)
+    visit.client.close()
+
+
+async def test_whoever_showed_no_certificate_stays(make, authority, make_intake, nursery, wall, autojump_clock):
+    visit = await visit_and_ask(nursery, make("request"), make_intake(tcp_idle_timeout=1e6), client_context(authority))
+    await trio.sleep(80_000)
+    assert not visit.ended.is_set()
+    visit.client.close()
+
+
+async def test_a_clock_that_is_set_is_noticed(make, authority, make_intake, nursery, wall, autojump_clock):
+    intake = make_intake(tcp_idle_timeout=1e6)
+    visit = await visit_and_ask(nursery, make("request"), intake, for_seconds(authority, 7200))
+    wall[0] = 7300
+    began = trio.current_time()
+    assert await visit.client.receive() == b""
+    assert trio.current_time() - began <= LOOK
+    visit.client.close()
+
+
+@pytest.mark.parametrize("change", ["file", "settings"])
+async def test_a_connection_ends_when_nobody_vouches_for_its_client(
+    make, authority, stranger, make_intake, nursery, wall, autojump_clock, tmp_path, change
+):
+    server, intake = make("request"), make_intake(tcp_idle_timeout=1e6)
+    visit = await visit_and_ask(nursery, server, intake, client_context(authority, authority.client("web", PAY)))
+    (tmp_path / "clients.pem").write_bytes(authority.pem + stranger.pem)
+    await trio.sleep(10 * LOOK)
+    assert not visit.ended.is_set()
+    if change == "file":
+        stranger.write(tmp_path, "clients")
+    else:
+        server.use(make("none")._credentials)
+    began = trio.current_time()
+    assert await visit.client.receive() == b""
+    assert trio.current_time() - began <= LOOK
+    visit.client.close()

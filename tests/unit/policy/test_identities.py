@@ -60,8 +60,8 @@ def test_what_is_attested_comes_before_the_address(make: Maker) -> None:
         assert engine.group_of("10.1.2.3", f"{PROD}/ns/shop/web").name == "near"
         assert engine.group_of("192.0.2.1", f"{PROD}/ns/shop/web").name == "default"
     assert engine.group(Client("10.1.2.3", Transport.DOQ, identity=web)).name == "pay"
-    assert engine.place_of("10.1.2.3", web)[1:] == (f"{PROD}/ns/pay/*", Assurance.ATTESTED)
-    assert engine.place_of("10.1.2.3", "dns:x.example")[1:] == ("10.1.0.0/16", Assurance.INFERRED)
+    assert engine.place_of("10.1.2.3", web)[1:] == (f"{PROD}/ns/pay/*", "")
+    assert engine.place_of("10.1.2.3", "dns:x.example")[1:] == ("", "10.1.0.0/16")
 
 
 def test_the_group_the_pattern_and_how_sure_that_is_are_told(make: Maker) -> None:
@@ -77,4 +77,22 @@ def test_the_group_the_pattern_and_how_sure_that_is_are_told(make: Maker) -> Non
         "identity  dns:web.pay.example",
         "group     pay (dns:*.pay.example is in its identities, attested)",
     ]
-    assert "group     default (no group has this identity, inferred)" in explain(engine, ask("a"), "", "dns:x").lines()
+
+
+@pytest.mark.parametrize(
+    ("address", "identity", "there"),
+    [
+        ("", "dns:x", "default (no group has this identity, attested)"),
+        ("192.0.2.1", "dns:x", "default (no group has this identity or address, attested)"),
+        ("10.1.2.3", "dns:x", "near (10.1.0.0/16 is in its clients, attested)"),
+        ("10.1.2.3", "", "near (10.1.0.0/16 is in its clients, inferred)"),
+        ("192.0.2.1", "", "default (no group has this address, inferred)"),
+    ],
+)
+def test_how_sure_we_are_who_it_is_does_not_depend_on_what_put_it_there(
+    make: Maker, address: str, identity: str, there: str
+) -> None:
+    engine = make(group("pay", spiffe=(f"{PROD}/ns/pay/*",)), group("near", clients=["10.1.0.0/16"]))
+    found = explain(engine, ask("a.example"), address, identity)
+    assert f"group     {there}" in found.lines()
+    assert found.assurance is Client(address, Transport.DOT, found.group, identity).assurance  # as logs tell it

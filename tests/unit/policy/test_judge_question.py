@@ -140,7 +140,7 @@ def test_a_group_is_found_by_the_most_specific_network() -> None:
     }
     assert {address: engine.group_of(address).name for address in expected} == expected
     assert {address: engine.group_of(address).name for address in expected} == expected
-    assert engine.place_of("10.1.2.3").pattern == "10.1.0.0/16" and engine.place_of("192.0.2.1").pattern == ""
+    assert engine.place_of("10.1.2.3").network == "10.1.0.0/16" and engine.place_of("192.0.2.1").network == ""
     assert engine.group(Client("10.1.2.3", Transport.UDP)).name == "narrow"
 
 

@@ -204,7 +204,7 @@ async def test_an_unreadable_certificate(bench: QuicBench) -> None:
     peer._configuration.certificate = Unreadable(peer._configuration.certificate)
     error = await failure(await bench.doq(peer.port))
     assert isinstance(error, NoReachableUpstream)
-    assert "1 is not a valid x509 version" in str(error)
+    assert "1 is not a valid X509 version" in str(error)
 
 
 async def test_a_clients_certificate_is_no_servers(bench: QuicBench, tmp_path: Path) -> None:
@@ -216,6 +216,7 @@ async def test_a_clients_certificate_is_no_servers(bench: QuicBench, tmp_path: P
 
 
 async def test_pins(bench: QuicBench) -> None:
+    from base64 import b64encode
     from hashlib import sha256
 
     from cryptography import x509
@@ -227,7 +228,7 @@ async def test_pins(bench: QuicBench) -> None:
     assert (await (await bench.doq(peer.port, pins=(bytes(32), pin))).resolve(ask())).rcode == 0
     error = await failure(await bench.doq(peer.port, pins=(bytes(32),)))
     assert isinstance(error, NoReachableUpstream)
-    assert "pin" in str(error)
+    assert f"sha256/{b64encode(pin).decode()}" in str(error)  # in its case, to copy
     assert len(peer.queries) == 1
 
 

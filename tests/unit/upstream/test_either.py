@@ -3,7 +3,11 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from math import inf
 
+import dns.message
+import dns.rdatatype
+import dns.rrset
 import pytest
 import trio
 from dns_peers import QUICK, Certificates, Peer, ask, reply_to
@@ -16,6 +20,7 @@ from dohproxy.errors import NoReachableUpstream
 from dohproxy.model import Transport
 from dohproxy.upstream.either import Either
 from dohproxy.upstream.schemes import open_upstream
+from dohproxy.upstream.upgraded import Upgraded
 
 LIMIT = 10.0
 """Seconds that no test of this file comes near, unless something hangs."""
@@ -137,6 +142,28 @@ async def test_an_untrusted_server_is_untrusted_by_either_way(bench: QuicBench) 
     assert not over_tcp.queries
 
 
+@pytest.mark.parametrize(
+    ("certificate", "demanding", "why"),
+    [
+        ("stranger", False, "its certificate is refused: it is not for dns.test"),
+        ("expired", False, "its certificate is refused: certificate has expired"),
+        ("good", True, "the server wants a certificate of us"),
+    ],
+)
+async def test_why_a_handshake_is_refused_is_told_and_not_that_nothing_gets_through(
+    bench: QuicBench, caplog: pytest.LogCaptureFixture, certificate: str, demanding: bool, why: str
+) -> None:
+    over_tcp = await bench.serve()
+    pair = getattr(bench.certificates, certificate)
+    await bench.quic(port=over_tcp.port, pair=pair, requires_certificate=demanding)
+    upstream = await either(bench, over_tcp.port)
+    for _ in range(2):
+        assert (await upstream.resolve(ask())).transport is Transport.DOT  # which is verified too
+    await until(lambda: bool(caplog.records))
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told == f"upstream peer is asked over TCP: over QUIC, {why}"
+
+
 async def test_a_late_answer_is_awaited_again(bench: QuicBench) -> None:
     over_quic, over_tcp = await both(bench)
     over_quic.answering = silence
@@ -220,6 +247,101 @@ async def test_an_offer_of_what_is_not_there(bench: QuicBench) -> None:
         upstream = await either(bench, over_tcp.port, "https", upgrade=True)
         for _ in range(3):
             assert (await upstream.resolve(ask())).transport is Transport.DOH
+
+
+# HTTPS records
+
+
+async def _recording(bench: QuicBench, *records: str, ttl: int = 3600) -> Peer:
+    """A server that has these records of its own name, and says nothing by Alt-Svc."""
+
+    async def answering(http: Http2, stream_id: int, request: Request) -> None:
+        query = dns.message.from_wire(request.query)
+        reply = request.query
+        if query.question[0].rdtype == dns.rdatatype.HTTPS:
+            assert query.question[0].name.to_text() == f"_{peer.port}._https.dns.test."
+            told = dns.message.make_response(query)
+            told.answer = [dns.rrset.from_text_list(query.question[0].name, ttl, "IN", "HTTPS", records)] if records else []
+            reply = told.to_wire().replace(b"\0\3bad", b"\0\4bad")
+            asked.append(trio.current_time())
+        else:
+            reply = reply_to(request.query)
+        await http.respond(stream_id, reply)
+
+    asked: list[float] = []
+    peer = await bench.serve(Http2(answering), context=bench.certificates.context(bench.certificates.good, alpn="h2"))
+    peer.asked = asked  # type: ignore[attr-defined]
+    return peer
+
+
+async def test_http3_once_the_servers_record_says_so(bench: QuicBench) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _recording(bench, "2 . alpn=h3 port=1", f"1 dns.TEST. alpn=h2,h3 port={over_quic.port}")
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    assert (await upstream.resolve(ask())).transport is Transport.DOH
+    await until(lambda: upstream.swift is not None)
+    for _ in range(2):
+        assert (await upstream.resolve(ask())).transport is Transport.DOH3
+    assert over_quic.requests[-1][b":authority"] == b"dns.test:%d" % over_tcp.port  # the origin's
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        ["1 . alpn=h2 port=PORT"],
+        ["1 elsewhere.test. alpn=h3 port=PORT"],
+        ["0 dns.test."],
+        ["1 . mandatory=key99 alpn=h3 port=PORT key99=x"],
+        ["1 . alpn=h3 port=PORT", "2 . key99=bad"],  # which is broken on its way
+    ],
+)
+async def test_records_that_lead_nowhere(bench: QuicBench, records: list[str]) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _recording(bench, *(record.replace("PORT", str(over_quic.port)) for record in records))
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    assert isinstance(upstream, Upgraded)
+    await upstream.resolve(ask())
+    await until(lambda: upstream._ask_at != inf)
+    for _ in range(2):
+        assert (await upstream.resolve(ask())).transport is Transport.DOH
+    assert upstream.swift is None and len(over_tcp.asked) == 1  # type: ignore[attr-defined]
+
+
+async def test_a_record_is_asked_for_again_before_it_ends(bench: QuicBench) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _recording(bench, f"1 . alpn=h3 port={over_quic.port}", ttl=1)
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    assert isinstance(upstream, Upgraded)
+    await upstream.resolve(ask())
+    await until(lambda: upstream.swift is not None and upstream._ask_at != inf)
+    now = trio.current_time()
+    assert now + 50 < upstream._ask_at < upstream._until < now + 61  # a minute, whatever its TTL
+    upstream._ask_at = now
+    queries = len(over_quic.queries)
+    assert (await upstream.resolve(ask())).transport is Transport.DOH3
+    await until(lambda: len(over_quic.queries) == queries + 2)
+
+
+async def test_a_server_of_another_name_at_the_port_of_the_record_is_not_asked(bench: QuicBench) -> None:
+    over_quic = await bench.quic(http=True, pair=bench.certificates.stranger)
+    over_tcp = await _recording(bench, f"1 . alpn=h3 port={over_quic.port}")
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    await upstream.resolve(ask())
+    await until(lambda: upstream.swift is not None)
+    for _ in range(2):
+        assert (await upstream.resolve(ask())).transport is Transport.DOH
+    assert not over_quic.queries
+
+
+async def test_who_speaks_by_alt_svc_is_not_asked_for_a_record_again(bench: QuicBench) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _offering(bench, b'h3=":%d"; ma=3600' % over_quic.port)
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    assert isinstance(upstream, Upgraded)
+    await upstream.resolve(ask())
+    await until(lambda: upstream.swift is not None)
+    assert upstream._ask_at > trio.current_time() + 80_000
 
 
 async def test_h3_falls_back_to_http2(bench: QuicBench) -> None:

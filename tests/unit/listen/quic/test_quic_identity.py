@@ -16,7 +16,7 @@ from workloads import Unreadable
 from dohproxy.identity.own import BadCertificate, KeyPair
 from dohproxy.identity.peers import Authorities
 from dohproxy.lab.certificates import Authority, Validity
-from dohproxy.listen.credentials import Credentials
+from dohproxy.listen.credentials import LOOK, Credentials
 from dohproxy.listen.quic_reception import QuicReception
 from dohproxy.model import Attested
 from dohproxy.protocol.quic_server import ServerConnection
@@ -206,6 +206,72 @@ async def test_tickets_kept_are_bounded(serve, call):
     for _ in range(5):
         await call(listener)
     await settled(lambda: len(listener.reception.tickets) == 3)
+
+
+# How long it stays who it was
+
+
+@pytest.fixture
+def lasting(serve, server_credentials, bundle, autojump_clock):
+    """Start a listener whose wall clock goes with trio's, and whose connections may be idle for long."""
+    now = autojump_clock.current_time
+    began = time.time() - now()
+
+    def start():
+        listener = serve(credentials=Credentials((own(server_credentials),), bundle), quic_idle_timeout=1e6)
+        listener.reception._wall = lambda: began + now()
+        return listener
+
+    return start
+
+
+def for_seconds(authority, seconds):
+    now = datetime.now(UTC)
+    return authority.client("ledger", PAY, validity=Validity(now - timedelta(hours=1), now + timedelta(seconds=seconds)))
+
+
+async def test_a_connection_ends_with_its_clients_certificate(lasting, autojump_clock, call, authority, front):
+    listener, began = lasting(), trio.current_time()
+    one = await call(listener, credentials=for_seconds(authority, 100), idle_timeout=1e6)
+    assert await one.ask(QUERY)
+    slow = b"\0\0\1\1slow".ljust(16, b".")
+    gate = front.gates[slow[:4]] = trio.Event()
+    asked = one.send(len(slow).to_bytes(2) + slow)
+    await one.pause(98)
+    assert len(front.asked) == 2 and one.closed is None
+    await one.pause(5)
+    late = one.send(FRAMED)
+    await one.pause(1)
+    gate.set()
+    assert await one.over(asked)  # it was asked in time
+    assert await one.over(late) is None
+    assert len(front.asked) == 2 and trio.current_time() - began == pytest.approx(104, abs=2)
+    assert (one.closed.error_code, listener.counters.quic_broken) == (0, 0)
+
+
+async def test_an_idle_one_ends_then_and_one_without_a_certificate_stays(lasting, autojump_clock, call, authority):
+    listener = lasting()
+    one = await call(listener, credentials=for_seconds(authority, 100), idle_timeout=1e6)
+    other = await call(listener, idle_timeout=1e6)
+    began = trio.current_time()
+    await one.until(lambda: False, 200)
+    assert one.closed.error_code == 0 and trio.current_time() - began == pytest.approx(100, abs=2)
+    await other.pause(1000)
+    assert other.closed is None and await other.ask(QUERY)
+
+
+async def test_a_connection_ends_when_nobody_vouches_for_its_client(
+    lasting, autojump_clock, call, of_pay, authority, bundle, tmp_path
+):
+    listener = lasting()
+    one = await call(listener, credentials=of_pay, idle_timeout=1e6)
+    bundle.value = Authorities(authority.write(tmp_path), ()).current()
+    await one.pause(10 * LOOK)
+    assert one.closed is None
+    bundle.value = Authorities(Authority("stranger").write(tmp_path), ()).current()
+    began = trio.current_time()
+    await one.until(lambda: False, 2 * LOOK)
+    assert one.closed.error_code == 0 and trio.current_time() - began <= LOOK + 1
 
 
 # Our own certificate

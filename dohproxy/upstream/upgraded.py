@@ -1,0 +1,120 @@
+"""An upstream that is asked by HTTP/2 until its server says that it speaks HTTP/3, and then by that where it gets through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
+from math import inf
+
+import trio
+
+from dohproxy.config import settings
+from dohproxy.contained import contained
+from dohproxy.errors import MalformedMessage, ResolveError
+from dohproxy.model import INTERNAL, Answer, Query, Question
+from dohproxy.protocol.alt_svc import Alternative, http3_untrusted
+from dohproxy.upstream.connection import Exchange
+from dohproxy.upstream.either import BothWays, Either, Swift
+from dohproxy.upstream.pool import Pool
+from dohproxy.wire.constants import HTTPS
+from dohproxy.wire.names import ROOT, from_text
+from dohproxy.wire.svcb import Service, parse_service_untrusted
+
+SHORTEST, LONGEST = 60.0, 86400.0
+"""Seconds that a record counts, or that there is none, whatever its TTL."""
+PAUSE = 3600.0
+"""Seconds until a server without such a record is asked again."""
+_PATIENCE = 5.0
+_SHARE = 0.9
+"""Of the time that a record counts: then it is asked for anew, so that what it says need not end."""
+_HTTPS = 443
+
+
+class Upgraded(Either):
+    """The server says so with its answers (Alt-Svc, RFC 7838), or by an HTTPS record of its own name (RFC 9460 9).
+
+    It is itself asked for that, beside the first question of others, and as often as the TTL says; who speaks by Alt-Svc is not
+    asked. Either leads to a port of the same host, for as long as it counts, and verifies it as any other: no DNSSEC is needed.
+    """
+
+    def __init__(
+        self,
+        upstream: settings.Upstream,
+        sure: Callable[[Callable[[bytes], None]], Pool],
+        swift: Callable[[int], Swift],
+    ) -> None:
+        """`sure` makes the way by HTTP/2, which tells what Alt-Svc said; `swift` that by HTTP/3 to a port."""
+        super().__init__(sure(self._told))
+        self._host, self._own_port, self._make = upstream.host, upstream.port, swift
+        self._port = 0
+        self._question, self._ask_at = _question(upstream.host, upstream.port), -inf
+
+    def begin(self, query: Query) -> Exchange | BothWays:
+        """Ask, by the way that is open. Raises ResolveError."""
+        if self._question is not None and self._nursery is not None and trio.current_time() >= self._ask_at:
+            self._ask_at = inf
+            self._nursery.start_soon(self._ask, self._question)
+        return super().begin(query)
+
+    def _told(self, value: bytes) -> None:
+        """The server has said this by Alt-Svc, perhaps once more."""
+        self._ask_at = trio.current_time() + LONGEST
+        found = http3_untrusted(value, self._host)
+        if found is None:
+            self.offered(None, 0.0)
+        else:
+            self._use(found)
+
+    def _use(self, found: Alternative) -> None:
+        make = partial(self._make, found.port) if found.port != self._port else None
+        self._port = found.port
+        self.offered(make, found.seconds)
+
+    async def _ask(self, question: Question) -> None:
+        pause = SHORTEST
+        with contained(f"asking {self.name} whether it speaks HTTP/3"):
+            pause = await self._heed(question)
+        if self._ask_at == inf:  # else it has spoken by Alt-Svc meanwhile
+            self._ask_at = trio.current_time() + pause
+
+    async def _heed(self, question: Question) -> float:
+        """Ask for the record, by whichever way, and do as it says; the seconds until it is asked for again."""
+        try:
+            answer = await self.resolve(Query(question, INTERNAL, trio.current_time() + _PATIENCE))
+            found = _http3_in(answer, self._host, self._own_port)
+        except (ResolveError, MalformedMessage):
+            return SHORTEST
+        if found is None:
+            return PAUSE
+        if self._ask_at == inf:
+            self._use(found)
+        return _SHARE * found.seconds
+
+
+def _question(host: str, port: int) -> Question | None:
+    """For the record (RFC 9460 9.1); None for an address, and a name that is too long for it."""
+    try:
+        ip_address(host)
+    except ValueError:
+        with suppress(ValueError):
+            return Question(from_text(host if port == _HTTPS else f"_{port}._https.{host}").lower(), HTTPS)
+    return None
+
+
+def _http3_in(answer: Answer, host: str, port: int) -> Alternative | None:
+    """The preferred way over HTTP/3 to the same host; None where there is none. Raises MalformedMessage (RFC 9460 2.2)."""
+    told = [rrset for rrset in answer.answer if rrset.rdtype == HTTPS]
+    services = [parse_service_untrusted(rdata) for rrset in told for rdata in rrset.rdatas]
+    usable = [service for service in services if _is_http3(service, from_text(host).lower())]
+    if not usable:
+        return None
+    best = min(usable, key=lambda service: service.priority)
+    ttl = float(min(rrset.ttl for rrset in told))
+    return Alternative(best.port or port, min(max(ttl, SHORTEST), LONGEST))
+
+
+def _is_http3(service: Service, host: bytes) -> bool:
+    """Aliases, other hosts, and records that need what is not known here are of no use."""
+    return service.priority > 0 and service.target in (ROOT, host) and not service.unknown and "h3" in service.alpn

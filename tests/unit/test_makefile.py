@@ -1,0 +1,37 @@
+"""What `make` builds anew, with an installer that does nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from programs import execute, need
+
+ROOT = Path(__file__).parents[2]
+CORE = "dohproxy/core/_compiled.pyx"
+PIP = """#!/bin/sh
+echo pip >> pip.log
+if [ -e meanwhile ]; then rm meanwhile; touch dohproxy/core/_compiled.pyx; fi
+"""
+
+
+def installed(directory: Path) -> int:
+    """How often the installer has run, once make is content."""
+    execute("make", ".venv/installed", cwd=directory)
+    return len((directory / "pip.log").read_text().splitlines())
+
+
+def test_a_core_that_changes_while_it_is_installed_is_built_again(tmp_path: Path) -> None:
+    need("make")
+    for name in ("Makefile", "pyproject.toml", "hatch_build.py", CORE, "dohproxy/wire/_compiled.pyx"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    pip = tmp_path / ".venv/bin/pip"
+    pip.parent.mkdir(parents=True)
+    pip.write_text(PIP)
+    pip.chmod(0o755)
+    (tmp_path / ".venv/made").touch()
+    (tmp_path / "meanwhile").touch()
+    assert [installed(tmp_path) for _ in range(3)] == [1, 2, 2]
+    (tmp_path / CORE).touch()
+    assert [installed(tmp_path) for _ in range(2)] == [3, 3]
