@@ -18,6 +18,7 @@ from dohproxy.clock import Clock
 from dohproxy.contained import is_defect, tell
 from dohproxy.core import recaller
 from dohproxy.core.finished import Finished, finish
+from dohproxy.core.pure import Kept
 from dohproxy.courses import Courses
 from dohproxy.errors import NotServed, ResolveError
 from dohproxy.model import (
@@ -71,7 +72,7 @@ class Generation(Struct, frozen=True):
 
     pipeline: Stage
     gate: Gate
-    replies: ReplyStore[Finished]
+    replies: ReplyStore[Kept]
     refuse_silently: bool
     """Whether clients that are not served get silence instead of REFUSED."""
     payload_size: int
@@ -144,7 +145,7 @@ class Front:
     """Answers messages. `observers` are told of misses and of what policy stopped; of all hits too where `tell_hits`."""
 
     def __init__(self, generation: Generation, observers: Sequence[Observer], clock: Clock, tell_hits: bool = False) -> None:
-        self._observers, self._now = observers, clock.now
+        self._observers, self._now, self._tell_hits = observers, clock.now, tell_hits
         self.recall = recaller(clock.now, self._tell_hit, tell_hits, self._tell_defect)
         """The finished reply to a message, if one is at hand: see `dohproxy.core`. No await, no decision, no exception."""
         self._defects: set[tuple[type[Exception], int]] = set()
@@ -155,6 +156,7 @@ class Front:
         self._generation = generation
         self._payload_size = generation.payload_size
         self._groups: dict[Peer, tuple[str, bytes] | None] = {}
+        self._prefixes: dict[str, bytes] = {}
         self.recall.use(self._groups, generation.replies.get, generation.payload_size)
 
     def forget(self) -> None:
@@ -166,9 +168,16 @@ class Front:
         if len(self._groups) >= MAX_KNOWN_CLIENTS:
             self._groups.clear()
         name = self._generation.gate.admit(peer)
-        found = None if name is None else (name, _prefix(name))
+        found = None if name is None else (name, self._prefix(name))
         self._groups[peer] = found
         return found
+
+    def _prefix(self, group: str) -> bytes:
+        """What the keys of the replies of a policy group begin with: no group ever has those of another."""
+        prefix = self._prefixes.get(group)
+        if prefix is None:
+            prefix = self._prefixes[group] = len(self._prefixes).to_bytes(2)
+        return prefix
 
     async def answer(self, wire: bytes, peer: Peer, transport: Transport) -> bytes:
         """The reply to one message; b"" where silence is the answer. Raises nothing but cancellation."""
@@ -236,8 +245,10 @@ class Front:
         sent, key, packed = finish(answer, request, payload_size=size, now=now, limit=limit, told=told)
         if key is not None and packed is not None and generation is self._generation:
             # what an earlier one decided must not be replayed by a later one
-            finished = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream, verdict)
-            generation.replies.put(_prefix(asking.client.group) + key, finished)
+            kept: Kept = packed
+            if told or self._tell_hits:
+                kept = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream, verdict)
+            generation.replies.put(self._prefix(asking.client.group) + key, kept)
         self._tell(asking, answer.rcode, len(sent), answer, now)
         return sent
 
@@ -297,7 +308,9 @@ class Front:
             except Exception as defect:  # noqa: BLE001 -- told; what is not counted is answered all the same
                 tell("an observer", defect)
 
-    def _tell_hit(self, wire: bytes, peer: Peer, transport: Transport, finished: Finished, size: int) -> None:
+    def _tell_hit(self, wire: bytes, peer: Peer, transport: Transport, finished: Kept, size: int) -> None:
+        if isinstance(finished, bytes):  # of which there is nothing to tell
+            return
         group = self._groups.get(peer) or self._group(peer)
         outcome = Outcome(
             question_at_hand(wire),
@@ -323,11 +336,6 @@ class Front:
         if defect not in self._defects:
             self._defects.add(defect)
             log.error("a finished reply was not replayed, by a defect of the program", exc_info=error)
-
-
-def _prefix(group: str) -> bytes:
-    """What the keys of the replies of a policy group begin with: no group ever has those of another."""
-    return group.encode() + b"\0"
 
 
 def _client(peer: Peer, transport: Transport, group: str = "default") -> Client:

@@ -21,9 +21,9 @@ DUE: Final = 0.1
 """The part of its lifetime that a fresh answer has left when it is worth asking again before anyone has to wait."""
 
 _SUFFIX: Final = struct.Struct("!HH?")
-_ENTRY: Final = 32
-_TUPLE: Final = 56
-_SLOT: Final = SLOT + _ENTRY + 2 * BYTES
+_CHAINED: Final = 32 + 56
+"""Octets of what holds an answer and its chain, and of an empty tuple."""
+_SLOT: Final = SLOT + 2 * BYTES
 
 
 def key_of(question: Question, cd: bool) -> Key:
@@ -54,10 +54,14 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(_Packed).decode
 
 
-class _Entry(Struct, frozen=True, gc=False):
+class _Chained(Struct, frozen=True, gc=False):
     packed: bytes
     chain: tuple[Link, ...]
     """Its links are those of the cache of keys, and many answers' the same: they are not counted here."""
+
+
+_Entry = _Chained | bytes
+"""As a _Packed is encoded, with the chain of trust if there is one."""
 
 
 class Found(Struct, frozen=True, gc=False):
@@ -105,11 +109,12 @@ class AnswerStore:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        packed = _decode(entry.packed)
+        octets, chain = (entry, ()) if isinstance(entry, bytes) else (entry.packed, entry.chain)
+        packed = _decode(octets)
         if now >= packed.fresh_until + self._stale_max:
             self._entries.discard(key)
             return None
-        return Found(_unpacked(packed, entry.chain), packed.fresh_until)
+        return Found(_unpacked(packed, chain), packed.fresh_until)
 
     def put(self, key: Key, answer: Answer, now: float) -> Answer:
         """Keep the answer if it may be kept; it is returned as it is kept, with its TTLs clamped.
@@ -123,7 +128,8 @@ class AnswerStore:
         answer, lives = kept(answer, qtype, self._settings)
         fresh_until = answer.born + lives
         if fresh_until > now:
-            self._entries.put(key, _Entry(_packed(answer, fresh_until), answer.chain))
+            octets, chain = _packed(answer, fresh_until), answer.chain
+            self._entries.put(key, _Chained(octets, chain) if chain else octets)
         else:
             self._entries.discard(key)
         return answer
@@ -138,8 +144,9 @@ class AnswerStore:
 
 
 def _octets_of(key: Key, entry: _Entry) -> int:
-    chain = _TUPLE + 8 * len(entry.chain) if entry.chain else 0
-    return _SLOT + len(key) + len(entry.packed) + chain
+    if isinstance(entry, bytes):
+        return _SLOT + len(key) + len(entry)
+    return _SLOT + len(key) + len(entry.packed) + _CHAINED + 8 * len(entry.chain)
 
 
 def packed(answer: Answer) -> bytes:

@@ -6,11 +6,9 @@ from typing import Final, Protocol, TypeVar
 
 from dohproxy.cache.bounded import BYTES, SLOT, Bounded
 
-_VALUE: Final = 64
-"""What holds the reply; its fields but the octets are taken to be shared."""
-
-
-_ENTRY: Final = SLOT + _VALUE + 2 * BYTES
+_TOLD: Final = 64
+"""What holds a reply of which there is something to tell; its fields but the octets are taken to be shared."""
+_ENTRY: Final = SLOT + 2 * BYTES
 
 
 class Finished(Protocol):
@@ -22,7 +20,7 @@ class Finished(Protocol):
         ...
 
 
-V = TypeVar("V", bound=Finished)
+V = TypeVar("V", bound=Finished | bytes)
 
 
 class ReplyStore(Bounded[bytes, V]):
@@ -32,5 +30,6 @@ class ReplyStore(Bounded[bytes, V]):
         super().__init__(limit, _octets_of)
 
 
-def _octets_of(key: bytes, value: Finished) -> int:
-    return _ENTRY + len(key) + len(value.packed)
+def _octets_of(key: bytes, value: Finished | bytes) -> int:
+    size = len(value) if isinstance(value, bytes) else _TOLD + len(value.packed)
+    return _ENTRY + len(key) + size

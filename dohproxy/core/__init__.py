@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dohproxy.core import pure
-from dohproxy.core.finished import Finished
-from dohproxy.core.pure import Counts, Failed, Groups, Miss, Recall, Tell
+from dohproxy.core.pure import Counts, Failed, Groups, Kept, Miss, Recall, Tell
 from dohproxy.model import Peer, Transport
 from dohproxy.wire.choice import WISH, compiled_part
 
@@ -26,7 +25,7 @@ class Recaller(Protocol):
     now: Callable[[], float]
     secured: list[int]
 
-    def use(self, groups: Groups, find: Callable[[bytes], Finished | None], payload_size: int) -> None:
+    def use(self, groups: Groups, find: Callable[[bytes], Kept | None], payload_size: int) -> None:
         """Replay from these, from now on."""
         ...
 

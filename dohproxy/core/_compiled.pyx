@@ -137,6 +137,11 @@ cdef bytes key_of(bytes prefix, const uint8_t *wire, Seen *seen):
     return key
 
 
+cdef inline bytes packed_of(finished):
+    """The octets of a reply, kept with or without what there is to tell of it."""
+    return <bytes>finished if type(finished) is bytes else finished.packed
+
+
 cdef Py_ssize_t size_of(bytes packed, Head *head) noexcept:
     """Octets of the message in a packed reply, and its head; negative if this is no packed reply."""
     if PyBytes_GET_SIZE(packed) < <Py_ssize_t>sizeof(Head):
@@ -202,7 +207,7 @@ cdef class Recaller:
         if finished is None:
             return None
         cdef Py_ssize_t limit = min(seen.limit, self._payload_size) if transport is UDP else 65535
-        reply = self._rendered(finished.packed, &head, query, &seen, now, limit)
+        reply = self._rendered(packed_of(finished), &head, query, &seen, now, limit)
         if head.told or self._tell_all:
             self._tell(wire, peer, transport, finished, len(reply))
         else:
@@ -214,7 +219,7 @@ cdef class Recaller:
         if not peek_untrusted(wire, size, seen):
             return None
         finished = self._find(key_of(prefix, wire, seen))
-        if finished is None or size_of(finished.packed, head) < seen.name_end or now >= head.until:
+        if finished is None or size_of(packed_of(finished), head) < seen.name_end or now >= head.until:
             return None
         return finished
 
@@ -358,7 +363,7 @@ cdef class Datagrams:
         finished = recall._look_up(prefix, slot.query, self._in[i].msg_len, now, &seen, &head)
         if finished is None:
             return False
-        cdef bytes packed = finished.packed, reply
+        cdef bytes packed = packed_of(finished), reply
         cdef Py_ssize_t limit = min(seen.limit, recall._payload_size), size = size_of(packed, &head)
         if size <= limit:
             write(packed, &head, slot.query, &seen, now, slot.reply)

@@ -26,7 +26,7 @@ _SHARE_RECALLED: Final = 0.9
 
 
 class Finished(Struct, frozen=True, gc=False):
-    """A reply to be replayed, and what there is to tell of it."""
+    """A reply to be replayed, and what there is to tell of it. Where nobody is told, it is kept as its `packed` alone."""
 
     packed: bytes
     """HEAD, the offsets of the TTLs (two octets each, in the order of this machine), the message."""

@@ -22,7 +22,9 @@ Miss = tuple[bytes, str, bytes]
 """A query, its client's address as text, and its origin: where the reply has to go, as `Datagrams.send` takes it."""
 Groups = dict[Peer, tuple[str, bytes] | None]
 """By client: the policy group, and the prefix of its keys; None if the client is not served."""
-Tell = Callable[[bytes, Peer, Transport, Finished, int], None]
+Kept = Finished | bytes
+"""What is found: a reply with what there is to tell of it, or its packed octets alone."""
+Tell = Callable[[bytes, Peer, Transport, Kept, int], None]
 """Is told of each hit: the query, the client, the transport, what was replayed, the octets of the reply."""
 Failed = Callable[[Exception], None]
 """Is told of each defect that kept a reply from being replayed."""
@@ -67,7 +69,7 @@ class Recaller:
         """Hits by what validation had found, in the order of SECURITIES."""
         self.use({}, _nothing, 0)
 
-    def use(self, groups: Groups, find: Callable[[bytes], Finished | None], payload_size: int) -> None:
+    def use(self, groups: Groups, find: Callable[[bytes], Kept | None], payload_size: int) -> None:
         """Replay what `find` finds for the clients that come to be in `groups`; over UDP up to so many octets."""
         self._groups, self._find, self._payload_size = groups, find, min(payload_size, SLOT)
 
@@ -87,7 +89,7 @@ class Recaller:
         finished = self._find(group[1] + key)
         if finished is None:
             return None
-        packed = finished.packed
+        packed = finished if isinstance(finished, bytes) else finished.packed
         born, until, opt_at, count, security, told = _head(packed)
         if now is None:
             now = self.now()
