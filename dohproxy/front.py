@@ -191,7 +191,7 @@ class Front:
             done(asking)
             return
         straight = asking.generation.straight
-        if straight is None or not straight.begin(asking.query, asking, courses, asking.began):
+        if straight is None or not straight.begin(asking, courses, asking.began):
             courses.begin(asking.by_stages())
 
     def _asking(self, wire: bytes, peer: Peer, transport: Transport, done: Done) -> _Asking | bytes:

@@ -38,6 +38,8 @@ class UnderWay:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._waiting = trio.lowlevel.ParkingLot()
+        self._waits = 0
+        """Tasks in there: the lot itself tells slowly."""
         self.count = 0
 
     def enter(self) -> bool:
@@ -50,12 +52,16 @@ class UnderWay:
     async def wait(self) -> None:
         """Count one more as soon as there is room."""
         while not self.enter():
-            await self._waiting.park()
+            self._waits += 1
+            try:
+                await self._waiting.park()
+            finally:
+                self._waits -= 1
 
     def leave(self) -> None:
         """Count one less, and let in who waits longest."""
         self.count -= 1
-        if self._waiting:
+        if self._waits:
             self._waiting.unpark()
 
 

@@ -32,6 +32,11 @@ from dohproxy.resolve.validated import Validated
 class Asker(Protocol):
     """Who wants an answer; is told one of these once."""
 
+    @property
+    def query(self) -> Query:
+        """What is asked."""
+        ...
+
     def answered(self, answer: Answer, now: float) -> None:
         """Here it is; `now` by the clock that answers age by."""
         ...
@@ -72,13 +77,13 @@ class Straight:
         self._validated, self._chased, self._routed, self._groups = validated, chased, routed, groups
         self._is_elsewhere, self.now = is_elsewhere, now
 
-    def begin(self, query: Query, asker: Asker, courses: Courses, now: float) -> bool:
+    def begin(self, asker: Asker, courses: Courses, now: float) -> bool:
         """Answer at once, or ask; False where that takes the stages, and nothing was done. Raises nothing.
 
         `now` is by the clock that answers age by.
         """
         try:
-            return self._begin(query, asker, courses, now)
+            return self._begin(asker, courses, now)
         except ResolveError:
             return False  # to be met again, where it has its place
         except BaseException as error:
@@ -87,7 +92,8 @@ class Straight:
             tell("a query", error)
             return False
 
-    def _begin(self, query: Query, asker: Asker, courses: Courses, now: float) -> bool:
+    def _begin(self, asker: Asker, courses: Courses, now: float) -> bool:
+        query = asker.query
         question = query.question
         if query.minimal or self._is_elsewhere(query):
             return False
@@ -105,7 +111,7 @@ class Straight:
         zone = self._routed.zone_of(question)
         if zone is None or (begun := self._groups[zone].begin(below)) is None:
             return False
-        errand = _Errand(self, courses, asker, query, passage, below, key, self._groups[zone], begun)
+        errand = _Errand(self, courses, asker, passage, below, key, self._groups[zone], begun)
         if begun.exchange.leave_to(errand, begun.until):
             errand.flight = self._flights.take_off(key)
             courses.add(errand)
@@ -131,7 +137,7 @@ class Straight:
         errand.group.succeeded(errand.begun)
         answer = self._cached.keep(errand.key, query, answer, now)
         self._flights.land(errand.key, errand.flight, answer)
-        return self._policed.let_through(errand.query, errand.passage, answer)
+        return self._policed.let_through(errand.asker.query, errand.passage, answer)
 
     def hand_over(self, errand: _Errand) -> None:
         """Whoever shares the flight has it taken on."""
@@ -141,7 +147,7 @@ class Straight:
 class _Errand(Course):
     """One question on the straight way; a course that is no coroutine."""
 
-    __slots__ = ("_asker", "_straight", "begun", "below", "flight", "group", "key", "passage", "query")
+    __slots__ = ("_straight", "asker", "begun", "below", "flight", "group", "key", "passage")
 
     flight: Flight
 
@@ -150,7 +156,6 @@ class _Errand(Course):
         straight: Straight,
         courses: Courses,
         asker: Asker,
-        query: Query,
         passage: Passage,
         below: Query,
         key: Key,
@@ -158,7 +163,7 @@ class _Errand(Course):
         begun: Begun,
     ) -> None:
         self._courses = courses
-        self._straight, self._asker, self.query, self.passage = straight, asker, query, passage
+        self._straight, self.asker, self.passage = straight, asker, passage
         self.below, self.key, self.group, self.begun = below, key, group, begun
 
     def step(self) -> None:
@@ -167,13 +172,13 @@ class _Errand(Course):
         try:
             answer = self._straight.landed(self, now)
         except ResolveError as error:
-            self._asker.failed(error)
+            self.asker.failed(error)
         except BaseException as error:  # noqa: BLE001 -- whoever steps is innocent of it
             self._fail(error)
             return
         else:
             if answer is not None:
-                self._asker.answered(answer, now)
+                self.asker.answered(answer, now)
             else:
                 self._turn_off()
                 self._courses.begin(self.rest())
@@ -188,7 +193,7 @@ class _Errand(Course):
         """End it where it is."""
         self._turn_off()
         self.group.let_go(self.below, self.begun)
-        self._asker.abandoned()
+        self.asker.abandoned()
 
     def _turn_off(self) -> None:
         self._straight.hand_over(self)
@@ -197,11 +202,11 @@ class _Errand(Course):
     async def rest(self) -> None:
         """Through the stages, where what was begun is taken up."""
         try:
-            await self._asker.by_stages()
+            await self.asker.by_stages()
         finally:
             self.group.let_go(self.below, self.begun)
 
     def _fail(self, error: BaseException) -> None:
         self._straight.hand_over(self)
-        self._asker.failed(ResolveError("internal error"))
+        self.asker.failed(ResolveError("internal error"))
         self._courses.fail(self, error)
