@@ -254,7 +254,10 @@ class _Tls:
         try:
             while piece := self._engine.read(_RECORD):
                 pieces.append(piece)
-            self.ended = True
+                if not self._incoming.pending and not self._engine.pending():
+                    break  # to be told so by an exception takes longer
+            else:
+                self.ended = True
         except ssl.SSLWantReadError:
             pass  # for now that was all
         except ssl.SSLError as error:  # with TLS 1.3 the server judges us after the handshake (RFC 8446 4.4.2.4)
