@@ -139,7 +139,7 @@ class Bench:
         sut_name = f"sut={args.sut}" if args.sut in known else "sut"
         chosen = {sut_name: known.get(args.sut) or systems.dohproxy("dohproxy", args.sut, extra)}
         if args.base:
-            chosen["base"] = systems.dohproxy("base", args.base, extra)
+            chosen["base"] = systems.dohproxy("base", args.base, "" if args.plain_base else extra)
         for name in filter(None, args.peers.split(",")):
             if name not in known:
                 raise SystemExit(f"unknown peer {name!r}; there are: {', '.join(known)}")
@@ -331,13 +331,27 @@ def memory(bench: Bench) -> Table:
 
 
 def rules(bench: Bench) -> Table:
-    """A million blocked names: time and memory to load them, and hits with them; every tenth query is blocked."""
+    """A million blocked names: time and memory to load them, and hits with them; every tenth query is blocked.
+
+    A list is loaded for the first time, and again, when there may be something at hand of that; then, and without a list, the
+    same names are asked for, none of which is blocked.
+    """
 
     def load_list(subject: Subject, _: str) -> Metrics:
+        os.environ["XDG_CACHE_HOME"] = str(bench.fresh_directory())
+
+        def warm_hits() -> float:
+            subject.load(bench.work / "queries" / "hit", window=32, once=True)
+            return subject.hits(bench.work / "queries" / "hit")["qps"]
+
         with subject.running() as server:
-            bare = server.rss_mib()
+            bare, without = server.rss_mib(), warm_hits()
         with subject.running(block=True) as server:
-            return {"load": server.ready_after, "rss": server.rss_mib(), "list": server.rss_mib() - bare}
+            first = server.ready_after
+        with subject.running(block=True) as server:
+            rss, again = server.rss_mib(), server.ready_after
+            beside = 100 * warm_hits() / without
+        return {"first": first, "load": again, "rss": rss, "list": rss - bare, "beside": beside}
 
     queries = bench.work / "queries" / "rules"
     bench.measure(load_list)
@@ -348,8 +362,8 @@ def rules(bench: Bench) -> Table:
                 raise SystemExit(f"{subject.name} does not block {data.blocked_name(i)}")
     bench.measure(lambda s, _: s.hits(queries), bench.args.rounds or ROUNDS)
     return Table(
-        {"load": "load s", "rss": "RSS MiB", "list": "list MiB"} | SPEED,
-        {"load": "load", "rss": "RSS", "qps": "q/s", "cpu": "cpu"},
+        {"first": "load s", "load": "again s", "rss": "RSS MiB", "list": "list MiB", "beside": "hits, % without"} | SPEED,
+        {"first": "load", "rss": "RSS", "qps": "q/s", "cpu": "cpu"},
     )
 
 
@@ -503,6 +517,7 @@ def arguments() -> argparse.Namespace:
     )
     add("--sut-extra", type=Path, metavar="FILE", help="TOML to append to dohproxy's configuration")
     add("--base", metavar="COMMAND", help="another build of dohproxy, as one more peer")
+    add("--plain-base", action="store_true", help="have the base go without what --sut-extra appends")
     add("--peers", default="unbound,kresd,dnscrypt-proxy,dnsdist")
     add("--dnscrypt-proxy", default="dnscrypt-proxy", metavar="BIN")
     add("--upstream", default="dot", choices=("dot", "doh", "doq", "h3"), help="a peer that can't keeps its own")

@@ -117,8 +117,8 @@ ca_file = "{job.ca}"
 mode = "{"validate" if job.validate else "off"}"
 trust_anchors = ["{job.anchor}"]
 
-[workers]
-count = 1
+{"" if "[workers]" in extra else "[workers]"}
+{"" if "[workers]" in extra else "count = 1"}
 {blocklist}{extra}""",
     )
 
