@@ -47,6 +47,8 @@ class Requests:
         self.post = method == "POST"
         self._path = path.encode()
         self._fixed: Headers = [(b":scheme", b"https"), (b":authority", authority.encode()), (b"accept", MEDIA_TYPE)]
+        self._made: dict[int, Headers] = {}
+        """The headers of a POST by the size of its body: padding lets there be few of them."""
 
     def request(self, query: bytes, question: bytes) -> tuple[Headers, bytes, Response]:
         """Headers and body of the request with this query, and what takes its response."""
@@ -54,16 +56,20 @@ class Requests:
 
     def headers(self, query: bytes) -> Headers:
         """Of the request with this query, which is its body if it is a POST."""
-        return self._post_headers(len(query)) if self.post else self._get_headers(query)
+        if not self.post:
+            return self._get_headers(query)
+        size = len(query)
+        return self._made.get(size) or self._post_headers(size)
 
     def _post_headers(self, size: int) -> Headers:
-        return [
+        self._made[size] = headers = [
             (b":method", b"POST"),
             (b":path", self._path),
             *self._fixed,
             (b"content-type", MEDIA_TYPE),
             (b"content-length", b"%d" % size),
         ]
+        return headers
 
     def _get_headers(self, query: bytes) -> Headers:
         """With the query as base64url without padding characters (RFC 8484 6)."""
@@ -75,7 +81,7 @@ class Requests:
 class Response:
     """What has come back for one question so far."""
 
-    __slots__ = ("_body", "_question", "_size", "age")
+    __slots__ = ("_body", "_length", "_question", "_size", "age", "begun")
 
     media_type = MEDIA_TYPE
     limit = MAX_MESSAGE
@@ -83,7 +89,10 @@ class Response:
     def __init__(self, question: bytes) -> None:
         self.age = 0
         """Seconds that the answer has spent in caches (RFC 8484 5.1)."""
+        self.begun = False
+        """Whether the headers of the response have come, for who has to know what are its trailers."""
         self._question = question
+        self._length: int | None = None
         self._body: list[bytes] = []
         self._size = 0
 
@@ -94,8 +103,8 @@ class Response:
             return UpstreamFailed(f"HTTP status {status.decode('ascii', 'replace')}")
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != self.media_type:
             return UpstreamFailed(f"an answer that is no {self.media_type.decode()}")
-        age = headers.get(b"age", b"")
-        self.age = int(age) if age.isdigit() and len(age) < 10 else 0
+        self.age = _number(headers.get(b"age", b"")) or 0
+        self._length = _number(headers.get(b"content-length", b""))
         return None
 
     def add(self, data: bytes) -> UpstreamFailed | None:
@@ -103,6 +112,11 @@ class Response:
         self._body.append(data)
         self._size += len(data)
         return UpstreamFailed("an answer over 65535 octets") if self._size > self.limit else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there were headers, and as many octets as they said (RFC 9113 8.1.1)."""
+        return self.begun and self._length in (None, self._size)
 
     def body(self) -> bytes:
         """As far as it has come."""
@@ -117,3 +131,8 @@ class Response:
         if message[:2] != ID or not answers(message, self._question):
             return UpstreamFailed("an answer to another question")
         return message
+
+
+def _number(text: bytes) -> int | None:
+    """What a header says in digits, if it does."""
+    return int(text) if text.isdigit() and len(text) < 10 else None
