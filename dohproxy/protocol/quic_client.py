@@ -13,12 +13,13 @@ from typing import Any, Protocol
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection, stream_is_unidirectional
+from aioquic.quic.connection import stream_is_unidirectional
 from aioquic.quic.events import ConnectionTerminated, QuicEvent
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.stream import QuicStream
 from cryptography import x509
 
+from dohproxy.protocol.quic_brief import BriefStreams
 from dohproxy.protocol.quic_pieces import bounded
 from dohproxy.protocol.quic_tls import Refused, refuse_unreadable
 from dohproxy.protocol.quic_window import Window
@@ -58,7 +59,7 @@ class QuicSession(Session, Protocol):
         ...
 
 
-class ClientConnection(QuicConnection):
+class ClientConnection(BriefStreams):
     """A connection to a server that `verify` judges, unless its session is resumed."""
 
     def __init__(
@@ -145,12 +146,6 @@ class ClientConnection(QuicConnection):
         self.change_connection_id()
         self.send_ping(0)
 
-    def cancel(self, stream: int, code: int) -> None:
-        """Nobody wants what this stream brings."""
-        if stream in self._streams:
-            self.stop_stream(stream, code)
-            self.reset_stream(stream, code)
-
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """What came from the server."""
         if (
@@ -159,6 +154,8 @@ class ClientConnection(QuicConnection):
             and data[-_RESET_TOKEN:] == self._peer_cid.stateless_reset_token
         ):
             self._was_reset = True
+        elif self._take_packet(data, now):
+            return
         super().receive_datagram(data, addr, now)
 
     def acknowledge(self, now: float) -> None:
