@@ -55,6 +55,8 @@ class BriefStreams(QuicConnection):
         self._brief: dict[int, int] = {}
         """How many octets have left on the streams that are no more than a question that waits for its answer."""
         self._unsent: deque[_Question] = deque()
+        self._took_at = -1.0
+        """When ordinary packets came last: many do at once."""
         super().__init__(**options)
 
     def ask(self, data: bytes) -> int:
@@ -146,7 +148,9 @@ class BriefStreams(QuicConnection):
         except QuicConnectionError as error:
             self.close(error.error_code, error.frame_type, error.reason_phrase)
         if self._state is _CONNECTED and not self._close_pending:
-            self._close_at = now + self._idle_timeout()
+            if now != self._took_at:
+                self._took_at = now
+                self._close_at = now + self._idle_timeout()
             self._ack_eliciting_sent_since_receipt = False
             self._note(space, number, now, owes)
         return True
