@@ -39,6 +39,12 @@ _MOST: Final = 1024
 """Octets that fit into a packet whatever else is in it."""
 
 
+_ACK_DELAY: Final = 0.02
+"""Seconds; less than the 25 ms that aioquic announces."""
+_MOST_UNACKNOWLEDGED: Final = 10
+"""Packets; a server that sends many at once wants to know sooner how they fare."""
+
+
 class _Question(NamedTuple):
     """What is, or was, to be sent."""
 
@@ -57,6 +63,10 @@ class BriefStreams(QuicConnection):
         self._unsent: deque[_Question] = deque()
         self._took_at = -1.0
         """When ordinary packets came last: many do at once."""
+        self._unacknowledged = 0
+        """How many packets have come that ask for it."""
+        self._stirred = True
+        """Whether there may be more to send than questions and acknowledgements."""
         super().__init__(**options)
 
     def ask(self, data: bytes) -> int:
@@ -87,7 +97,37 @@ class BriefStreams(QuicConnection):
         found.sender.highest_offset = self._brief.pop(stream)
         self._streams_queue.append(found)
 
+    def may_wait(self, now: float) -> bool:
+        """Whether nothing is to leave but an acknowledgement that is not due: questions may soon take it along (RFC 9000 13.2)."""
+        if self._stirred or self._unsent or self._unacknowledged > _MOST_UNACKNOWLEDGED:
+            return False
+        due = self._spaces[Epoch.ONE_RTT].ack_at
+        return (due is None or now < due) and not any(map(_has_more, self._streams_queue))
+
     # What goes
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """All that there is to send, an acknowledgement too."""
+        for space in self._loss.spaces:
+            if space.ack_at is not None:
+                space.ack_at = min(space.ack_at, now)
+        self._stirred, self._unacknowledged = False, 0
+        return super().datagrams_to_send(now)
+
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        """Not of a question that is brief."""
+        self._stirred = True
+        super().send_stream_data(stream_id, data, end_stream)
+
+    def send_ping(self, uid: int) -> None:
+        """Have the server say something."""
+        self._stirred = True
+        super().send_ping(uid)
+
+    def handle_timer(self, now: float) -> None:
+        """Time has passed."""
+        self._stirred = True
+        super().handle_timer(now)
 
     def _write_connection_limits(self, builder: Any, space: Any) -> None:
         """Once in every packet, ahead of what streams have to say."""
@@ -146,6 +186,7 @@ class BriefStreams(QuicConnection):
         try:
             owes = self._take_payload(payload, id, now)
         except QuicConnectionError as error:
+            self._stirred = True
             self.close(error.error_code, error.frame_type, error.reason_phrase)
         if self._state is _CONNECTED and not self._close_pending:
             if now != self._took_at:
@@ -170,8 +211,9 @@ class BriefStreams(QuicConnection):
         space.received_packets.add(number)
         if len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
+        self._unacknowledged += owes
         if owes and space.ack_at is None:
-            space.ack_at = now + self._ack_delay
+            space.ack_at = now + _ACK_DELAY
 
     def _take_payload(self, payload: bytes, id: bytes, now: float) -> bool:
         """Take answers and acknowledgements; from the first other frame on it is aioquic's. Whether one is owed in turn."""
@@ -181,6 +223,7 @@ class BriefStreams(QuicConnection):
             kind = payload[at]
             handle = _HANDLED.get(kind)
             if handle is None:
+                self._stirred = True
                 return self._payload_received(context, payload[at:])[0] or owes
             buf.seek(at + 1)
             try:
@@ -213,8 +256,16 @@ class BriefStreams(QuicConnection):
         return super()._get_or_create_stream(frame_type, stream_id)
 
 
+def _has_more(stream: QuicStream) -> bool:
+    """Whether a stream of aioquic's has something to say."""
+    sender = stream.sender
+    return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending
+
+
 _HANDLED: Final[dict[int, Callable[..., None]]] = {
     QuicFrameType.ACK.value: BriefStreams._handle_ack_frame,
+    QuicFrameType.MAX_DATA.value: BriefStreams._handle_max_data_frame,
+    QuicFrameType.MAX_STREAMS_BIDI.value: BriefStreams._handle_max_streams_bidi_frame,
     **dict.fromkeys(range(QuicFrameType.STREAM_BASE, QuicFrameType.STREAM_BASE + 8), BriefStreams._handle_stream_frame),
 }
-"""What answers bring, by type of frame."""
+"""What comes with answers, by type of frame."""

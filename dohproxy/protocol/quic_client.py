@@ -113,6 +113,7 @@ class ClientConnection(BriefStreams):
 
     def close(self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = "") -> None:
         """End it, unless that has begun."""
+        self._stirred = True
         self.ended_it = self.ended_it or self._close_event is None
         super().close(error_code, frame_type, reason_phrase)
 
@@ -156,13 +157,8 @@ class ClientConnection(BriefStreams):
             self._was_reset = True
         elif self._take_packet(data, now):
             return
+        self._stirred = True
         super().receive_datagram(data, addr, now)
-
-    def acknowledge(self, now: float) -> None:
-        """Have what is to be acknowledged leave with the next packet, rather than in one of its own."""
-        for space in self._loss.spaces:
-            if space.ack_at is not None:
-                space.ack_at = min(space.ack_at, now)
 
     def _connect(self, now: float) -> None:
         """Also after a Retry and a Version Negotiation, with which what was sent early is lost (RFC 9001 4.6.2)."""

@@ -264,3 +264,44 @@ def test_frames_that_no_server_may_send(certificates, kind, octets, code):
     pair.step()
     assert isinstance(pair.client.end, ConnectionTerminated)
     assert pair.client.end.error_code == code
+
+
+def test_an_acknowledgement_waits_for_company(certificates):
+    pair = Pair(certificates)
+    pair.settle()
+    assert pair.client.may_wait(pair.now)
+    [stream] = asked(pair, 1)
+    assert not pair.client.may_wait(pair.now)
+    pair.step()
+    assert pair.answers[stream] and pair.client.may_wait(pair.now)
+    assert pair.now + 0.015 < pair.client.get_timer() < pair.now + 0.021
+    assert not pair.client.may_wait(pair.client.get_timer())
+    pair.client.give_up(asked(pair, 1).popitem()[0], 3)
+    assert not pair.client.may_wait(pair.now)
+
+
+def test_no_acknowledgement_waits_for_long_while_much_comes(certificates):
+    pair = Pair(certificates)
+    pair.answering = lambda stream, data: pair.server.send_stream_data(stream, data * 200, end_stream=True)
+    asked(pair, 3)
+    pair.step()
+    began, packets = pair.now, pair.client._unacknowledged
+    while pair.client.may_wait(pair.now):
+        pair.now += 0.0001
+        pair._carry("server", pair.server, pair.client, THERE)
+    assert packets < pair.client._unacknowledged == 11 and pair.now - began < 0.02
+
+
+def test_what_aioquic_has_to_say_does_not_wait(certificates):
+    pair = Pair(certificates)
+    pair.settle()
+    for stir in (
+        lambda: pair.client.send_ping(1),
+        lambda: pair.client.send_stream_data(2, b"x"),
+        lambda: pair.client.handle_timer(pair.now),
+        pair.client.close,
+    ):
+        assert pair.client.may_wait(pair.now)
+        stir()
+        assert not pair.client.may_wait(pair.now)
+        pair.client.datagrams_to_send(pair.now)
