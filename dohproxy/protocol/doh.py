@@ -9,10 +9,9 @@ from h2.errors import ErrorCodes
 
 from dohproxy.errors import Disconnected, UpstreamFailed
 from dohproxy.model import Question
-from dohproxy.protocol.doh_exchange import Response, Wrapping
+from dohproxy.protocol.doh_exchange import Response, Wrapping, query_in_request
 from dohproxy.protocol.http2_client import Http2Client, Part
 from dohproxy.protocol.session import Received, question_octets
-from dohproxy.wire.query import build_query
 
 _ROOM_OF_QUERY: Final = 512
 """No query of ours is larger: a name of 255 octets, padded."""
@@ -60,7 +59,7 @@ class DohSession:
 
     def begin(self, question: Question, cd: bool = False) -> int:
         """Ask: the key of the exchange."""
-        query = build_query(question, 0, cd=self._cd or cd)
+        query = query_in_request(question, cd=self._cd or cd)
         headers, body, response = self._requests.request(query, question_octets(question))
         stream = self._http.ask(headers, body)
         self._streams[stream] = response

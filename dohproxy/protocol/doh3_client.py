@@ -8,11 +8,10 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived, StreamReset
 
 from dohproxy.errors import Disconnected, MalformedMessage, UpstreamFailed
 from dohproxy.model import Question
-from dohproxy.protocol.doh_exchange import Requests, Response
+from dohproxy.protocol.doh_exchange import Requests, Response, query_in_request
 from dohproxy.protocol.http3 import ExcessiveHeaders, Http3
 from dohproxy.protocol.quic_client import ClientConnection
 from dohproxy.protocol.session import Received, question_octets
-from dohproxy.wire.query import build_query
 
 ALPN = "h3"
 """RFC 9114 3.1."""
@@ -60,7 +59,7 @@ class Doh3Session:
     def begin(self, question: Question, cd: bool = False) -> int:
         """Ask: the key of the exchange."""
         assert self._quic is not None and self._http is not None  # there is no capacity before
-        query = build_query(question, 0, cd=self._cd or cd)
+        query = query_in_request(question, cd=self._cd or cd)
         body = query if self._requests.post else b""
         stream = self._http.ask(self._requests.headers(query), body)
         self._responses[stream] = Response(question_octets(question))

@@ -7,14 +7,23 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from dohproxy.errors import UpstreamFailed
+from dohproxy.model import Question
 from dohproxy.protocol.session import answers
 from dohproxy.wire.constants import MAX_MESSAGE
+from dohproxy.wire.quick import framed_query
 
 MEDIA_TYPE: Final = b"application/dns-message"
 ID: Final = b"\0\0"
 """Of all queries, so that equal ones are equal octets to HTTP caches (RFC 8484 4.1)."""
 
+_PAD_TO: Final = 128
+
 Headers = list[tuple[bytes, bytes]]
+
+
+def query_in_request(question: Question, *, cd: bool) -> bytes:
+    """What a request asks, padded (RFC 8467 4.1)."""
+    return framed_query(question, 0, cd=cd, pad_to=_PAD_TO)[2:]
 
 
 class Wrapping(Protocol):

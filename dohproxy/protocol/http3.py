@@ -7,10 +7,12 @@ that refer to the static table only (RFC 9204 4.5.1) mean the same each time: wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import pylsqpack
 from aioquic._buffer import Buffer, BufferReadError
+from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import (
     FrameType,
     H3Connection,
@@ -37,6 +39,12 @@ _REMEMBERED = 256
 """Blocks of headers, of either kind."""
 _STATIC = b"\0"
 """How a block begins that refers to nothing that was sent before (RFC 9204 4.5.1.1)."""
+
+
+@lru_cache(_REMEMBERED)
+def _data_head(size: int) -> bytes:
+    """What is ahead of a body of so many octets."""
+    return encode_uint_var(FrameType.DATA) + encode_uint_var(size)
 
 
 class ExcessiveHeaders(Exception):
@@ -85,7 +93,7 @@ class Http3(H3Connection):
         """A whole request, `body` b"" where it has none: its stream."""
         fields = tuple(headers)
         frames = self._heads.get(fields) or self._head(fields, headers)
-        return self._asking.ask(frames + encode_frame(FrameType.DATA, body) if body else frames)
+        return self._asking.ask(frames + _data_head(len(body)) + body if body else frames)
 
     def _head(self, fields: tuple[tuple[bytes, bytes], ...], headers: Headers) -> bytes:
         instructions, block = self._encoder.encode(self._asking.get_next_available_stream_id(), headers)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from aioquic._buffer import Buffer, BufferReadError
 from aioquic._crypto import CryptoError
-from aioquic.buffer import encode_uint_var
 from aioquic.quic.connection import (
     QuicConnection,
     QuicConnectionError,
@@ -22,7 +21,7 @@ from aioquic.quic.connection import (
     QuicReceiveContext,
 )
 from aioquic.quic.events import StreamDataReceived
-from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet import QuicFrameType, decode_packet_number
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import QuicStream, StreamFinishedError
@@ -30,28 +29,22 @@ from aioquic.tls import Epoch
 
 _WHOLE: Final = QuicFrameType.STREAM_BASE | 3
 """A STREAM frame with a length that is all of its stream (RFC 9000 19.8)."""
-_WHOLE_TYPE: Final = bytes((_WHOLE,))
 _LONG, _SPIN, _RESERVED = 0x80, 0x20, 0x18
 """Of the first octet of a packet (RFC 9000 17.2, 17.3.1)."""
+_SAMPLED: Final = 20
+"""Octets behind the connection ID, of which the last sixteen hide the others (RFC 9001 5.4.2)."""
 _CONNECTED: Final = QuicConnectionState.CONNECTED
 _FIN, _LENGTH, _OFFSET = 1, 2, 4
 _MOST: Final = 1024
 """Octets that fit into a packet whatever else is in it."""
-
-
 _ACK_DELAY: Final = 0.02
 """Seconds; less than the 25 ms that aioquic announces."""
 _MOST_UNACKNOWLEDGED: Final = 10
 """Packets; a server that sends many at once wants to know sooner how they fare."""
 
 
-class _Question(NamedTuple):
-    """What is, or was, to be sent."""
-
-    stream: int
-    frame: bytes
-    size: int
-    """Octets that count for flow control."""
+_Question = tuple[int, bytes, int]
+"""A stream, the frame that is, or was, to be sent on it, and how many octets count for flow control."""
 
 
 class BriefStreams(QuicConnection):
@@ -63,6 +56,10 @@ class BriefStreams(QuicConnection):
         self._unsent: deque[_Question] = deque()
         self._took_at = -1.0
         """When ordinary packets came last: many do at once."""
+        self._space: Any = None
+        self._crypto: Any = None
+        self._context: QuicReceiveContext | None = None
+        """Of the packets that came last."""
         self._unacknowledged = 0
         """How many packets have come that ask for it."""
         self._stirred = True
@@ -72,13 +69,13 @@ class BriefStreams(QuicConnection):
     def ask(self, data: bytes) -> int:
         """Begin a stream, with all that it carries there: its number. Only while there are streams left."""
         stream, size = self._local_next_stream_id_bidi, len(data)
-        if not self._handshake_complete or size > _MOST or size > self._remote_max_stream_data_bidi_remote:
+        if not self._handshake_complete or size > _MOST or size > self._remote_max_stream_data_bidi_remote or stream >> 30:
             self.send_stream_data(stream, data, end_stream=True)
             return stream
         self._local_next_stream_id_bidi = stream + 4
         self._brief[stream] = 0
-        head = _WHOLE_TYPE + encode_uint_var(stream) + (size | 0x4000).to_bytes(2)
-        self._unsent.append(_Question(stream, head + data, size))
+        head = _WHOLE << 48 | 1 << 47 | stream << 16 | 1 << 14 | size  # with numbers of four and two octets (RFC 9000 16)
+        self._unsent.append((stream, head.to_bytes(7) + data, size))
         return stream
 
     def give_up(self, stream: int, code: int) -> None:
@@ -98,7 +95,7 @@ class BriefStreams(QuicConnection):
         self._streams_queue.append(found)
 
     def may_wait(self, now: float) -> bool:
-        """Whether nothing is to leave but an acknowledgement that is not due: questions may soon take it along (RFC 9000 13.2)."""
+        """Whether nothing is to leave but an acknowledgement that is not due: questions may soon take it along."""
         if self._stirred or self._unsent or self._unacknowledged > _MOST_UNACKNOWLEDGED:
             return False
         due = self._spaces[Epoch.ONE_RTT].ack_at
@@ -162,27 +159,28 @@ class BriefStreams(QuicConnection):
     def _on_delivery(self, delivery: QuicDeliveryState, asked: list[_Question]) -> None:
         """Those that were lost are sent again, unless their answers have come all the same."""
         if delivery is not QuicDeliveryState.ACKED:
-            self._unsent.extend(question for question in asked if question.stream in self._brief)
+            self._unsent.extend(question for question in asked if question[0] in self._brief)
 
     # What comes
 
     def _take_packet(self, data: bytes, now: float) -> bool:
         """Take a datagram that is an ordinary packet of an established connection, as aioquic would: whether it was one."""
-        end_of_id = 1 + len(self.host_cid)
-        id = data[1:end_of_id]
-        if not self._handshake_confirmed or data[0] & _LONG or self._close_pending or not self._is_ours(id):
+        id = data[1 : 1 + len(self.host_cid)]
+        if not self._handshake_confirmed or data[0] & _LONG or not self._is_ours(id):
             return False
-        crypto, space = self._cryptos[Epoch.ONE_RTT], self._spaces[Epoch.ONE_RTT]
+        if self._state is not _CONNECTED or self._close_pending:
+            return False
+        space = self._space or self._established()
         try:
-            header, payload, number = crypto.decrypt_packet(data, end_of_id, space.expected_packet_number)
+            first, number, payload = self._opened(data, 1 + len(id))
         except CryptoError:
             return False
-        if self._state is not _CONNECTED or header[0] & _RESERVED or number in space.received_packets or not payload:
+        if number in space.received_packets or first & _RESERVED or not payload:
             return False
         if number > space.expected_packet_number:
             space.expected_packet_number = number + 1
         if number > self._spin_highest_pn:
-            self._spin_bit, self._spin_highest_pn = not header[0] & _SPIN, number
+            self._spin_bit, self._spin_highest_pn = not first & _SPIN, number
         try:
             owes = self._take_payload(payload, id, now)
         except QuicConnectionError as error:
@@ -195,6 +193,20 @@ class BriefStreams(QuicConnection):
             self._ack_eliciting_sent_since_receipt = False
             self._note(space, number, now, owes)
         return True
+
+    def _established(self) -> Any:
+        """The packets of an established connection, found once: an enumeration is a slow key."""
+        self._space, self._crypto = self._spaces[Epoch.ONE_RTT], self._cryptos[Epoch.ONE_RTT].recv
+        return self._space
+
+    def _opened(self, data: bytes, at: int) -> tuple[int, int, bytes]:
+        """First octet, number and payload of a packet, whose number is hidden there. Raises CryptoError, for new keys too."""
+        crypto = self._crypto
+        header, cut = crypto.hp.remove(data[: at + _SAMPLED], at)
+        if header[0] >> 2 & 1 != crypto.key_phase:
+            raise CryptoError("for aioquic, which knows how keys are changed")
+        number = decode_packet_number(cut, 8 * (len(header) - at), self._space.expected_packet_number)
+        return header[0], number, crypto.aead.decrypt(data[len(header) :], header, number)
 
     def _is_ours(self, id: bytes) -> bool:
         """Whether a connection ID is one that we gave out: a server may go through them."""
@@ -217,7 +229,9 @@ class BriefStreams(QuicConnection):
 
     def _take_payload(self, payload: bytes, id: bytes, now: float) -> bool:
         """Take answers and acknowledgements; from the first other frame on it is aioquic's. Whether one is owed in turn."""
-        context = QuicReceiveContext(Epoch.ONE_RTT, id, self._network_paths[0], None, now, None)
+        context = self._context
+        if context is None or context.time != now or context.host_cid != id:
+            context = self._context = QuicReceiveContext(Epoch.ONE_RTT, id, self._network_paths[0], None, now, None)
         buf, size, owes = Buffer(data=payload), len(payload), False
         while (at := buf.tell()) < size:
             kind = payload[at]
