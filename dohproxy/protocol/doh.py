@@ -74,8 +74,8 @@ class DohSession:
         """What these octets complete. Raises MalformedMessage where nothing that follows can be trusted."""
         found = []
         for part in self._http.receive_untrusted(data):
-            if part.headers is not None and self._on_alt_svc is not None and b"alt-svc" in part.headers:
-                self._on_alt_svc(part.headers[b"alt-svc"])
+            if part.head is not None and part.head.alt_svc is not None and self._on_alt_svc is not None:
+                self._on_alt_svc(part.head.alt_svc)
             response = self._streams.get(part.stream)
             if response is not None and (received := self._take(response, part)) is not None:
                 found.append(received)
@@ -90,15 +90,14 @@ class DohSession:
 
     def _take(self, response: Response, part: Part) -> Received | None:
         """What a part of a response completes. Interim responses and trailers say nothing (RFC 9113 8.1)."""
-        stream, headers, refused = part.stream, part.headers, None
+        stream, head, refused = part.stream, part.head, None
         if part.reset is not None:
             del self._streams[stream]
             return Received(stream, _reset(part.reset))
-        if headers is None:
+        if head is None:
             refused = response.add(part.data) if response.begun else UpstreamFailed("a body ahead of its headers")
-        elif not response.begun and not headers.get(b":status", b"").startswith(b"1"):
-            response.begun = True
-            refused = response.begin(headers)
+        elif not response.begun and not head.is_interim:
+            refused = response.begin(head)
         if refused is not None:
             self.forget(stream)
             return Received(stream, refused)

@@ -8,7 +8,7 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived, StreamReset
 
 from dohproxy.errors import Disconnected, MalformedMessage, UpstreamFailed
 from dohproxy.model import Question
-from dohproxy.protocol.doh_exchange import Requests, Response, query_in_request
+from dohproxy.protocol.doh_exchange import Requests, Response, query_in_request, response_head
 from dohproxy.protocol.http3 import ExcessiveHeaders, Http3
 from dohproxy.protocol.quic_client import ClientConnection
 from dohproxy.protocol.session import Received, question_octets
@@ -94,8 +94,8 @@ class Doh3Session:
         if response is None or (whole := http.whole(event)) is None:
             return None
         del self._responses[event.stream_id]
-        headers, body = whole
-        refused = response.begin(headers) or response.add(body)
+        head, body = whole
+        refused = response.begin(head) or response.add(body)
         return Received(event.stream_id, refused or response.end(), response.age)
 
     def _gone_away(self, http: Http3) -> list[Received]:
@@ -127,9 +127,8 @@ class Doh3Session:
         """Why there will be no answer, if so. Interim responses and trailers say nothing (RFC 9114 4.1)."""
         if isinstance(event, DataReceived):
             return response.add(event.data)
-        headers = dict(event.headers)
-        status = headers.get(b":status", b"")
-        return response.begin(headers) if len(status) != 3 or status[:1] != b"1" else None
+        head = response_head(event.headers)
+        return None if response.begun or head.is_interim else response.begin(head)
 
 
 def _reset(code: int) -> UpstreamFailed:

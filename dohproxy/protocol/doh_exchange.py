@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from dohproxy.errors import UpstreamFailed
 from dohproxy.model import Question
@@ -24,6 +26,36 @@ Headers = list[tuple[bytes, bytes]]
 def query_in_request(question: Question, *, cd: bool) -> bytes:
     """What a request asks, padded (RFC 8467 4.1)."""
     return framed_query(question, 0, cd=cd, pad_to=_PAD_TO)[2:]
+
+
+class ResponseHead(Struct, frozen=True, gc=False):
+    """What the headers of a response say that matters to us; made once where many responses have the same."""
+
+    status: bytes
+    media: bytes
+    """The media type, in lower case and without parameters."""
+    age: int
+    """Seconds that the answer has spent in caches (RFC 8484 5.1)."""
+    length: int | None
+    """Octets of the body, if that is said."""
+    alt_svc: bytes | None
+
+    @property
+    def is_interim(self) -> bool:
+        """Whether the response is yet to come (RFC 9110 15.2)."""
+        return self.status[:1] == b"1" and len(self.status) == 3
+
+
+def response_head(fields: Iterable[tuple[bytes, bytes]]) -> ResponseHead:
+    """Of headers with the same name the last counts; what should be a number and is none is not there."""
+    headers = dict(fields)
+    return ResponseHead(
+        status=headers.get(b":status", b"?"),
+        media=headers.get(b"content-type", b"").partition(b";")[0].strip().lower(),
+        age=_number(headers.get(b"age", b"")) or 0,
+        length=_number(headers.get(b"content-length", b"")),
+        alt_svc=headers.get(b"alt-svc"),
+    )
 
 
 class Wrapping(Protocol):
@@ -105,15 +137,14 @@ class Response:
         self._body: list[bytes] = []
         self._size = 0
 
-    def begin(self, headers: Mapping[bytes, bytes]) -> UpstreamFailed | None:
+    def begin(self, head: ResponseHead) -> UpstreamFailed | None:
         """Takes the headers; why there will be no answer, if so."""
-        status = headers.get(b":status", b"?")
-        if status != b"200":
-            return UpstreamFailed(f"HTTP status {status.decode('ascii', 'replace')}")
-        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != self.media_type:
+        self.begun = True
+        if head.status != b"200":
+            return UpstreamFailed(f"HTTP status {head.status.decode('ascii', 'replace')}")
+        if head.media != self.media_type:
             return UpstreamFailed(f"an answer that is no {self.media_type.decode()}")
-        self.age = _number(headers.get(b"age", b"")) or 0
-        self._length = _number(headers.get(b"content-length", b""))
+        self.age, self._length = head.age, head.length
         return None
 
     def add(self, data: bytes) -> UpstreamFailed | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -16,6 +15,7 @@ from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 from dohproxy.errors import MalformedMessage
+from dohproxy.protocol.doh_exchange import ResponseHead, response_head
 from dohproxy.protocol.doh_request import MOST_HEADERS, Fields, Head, head_untrusted
 
 NO_TABLE: Final = b"\x20"
@@ -142,15 +142,15 @@ class ResponseDecoder:
         """`most` octets of headers are taken."""
         self._decoder = Decoder(most)
         self._table = self._decoder.header_table = _Table()
-        self._known: dict[bytes, Mapping[bytes, bytes]] = {}
+        self._known: dict[bytes, ResponseHead] = {}
 
-    def headers_untrusted(self, block: bytes) -> Mapping[bytes, bytes]:
-        """What this block says; of headers with the same name the last. Raises Oversized or Undecodable."""
+    def head_untrusted(self, block: bytes) -> ResponseHead:
+        """What this block says of a response. Raises Oversized or Undecodable."""
         if (known := self._known.get(block)) is not None:
             return known
         changes = self._table.changes
         try:
-            headers = {header[0]: header[1] for header in self._decoder.decode(block, raw=True)}
+            head = response_head((header[0], header[1]) for header in self._decoder.decode(block, raw=True))
         except OversizedHeaderListError as error:
             raise Oversized("HTTP/2: headers of too many octets") from error
         except HPACKError as error:
@@ -158,8 +158,8 @@ class ResponseDecoder:
         if self._table.changes != changes or len(self._known) >= _REMEMBERED:
             self._known.clear()
         if self._table.changes == changes:
-            self._known[block] = headers
-        return headers
+            self._known[block] = head
+        return head
 
 
 class RequestEncoder:

@@ -5,7 +5,7 @@ A request leaves whole, in one piece; there is no state of a stream here but tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -22,6 +22,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from dohproxy.protocol.doh_exchange import ResponseHead
 from dohproxy.protocol.header_blocks import RequestEncoder, ResponseDecoder
 from dohproxy.protocol.http2_reader import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, Fault, Http2Reader
 
@@ -43,7 +44,7 @@ class Part(NamedTuple):
     """What has come on a stream that is open or was: headers, a piece of the body, or a reset."""
 
     stream: int
-    headers: Mapping[bytes, bytes] | None
+    head: ResponseHead | None
     data: bytes
     ended: bool
     reset: int | None = None
@@ -123,7 +124,7 @@ class Http2Client:
                 yield Part(stream, None, payload, bool(flags & END_STREAM))
             elif kind == HEADERS:
                 self._check(stream)
-                yield Part(stream, self._decoder.headers_untrusted(payload), b"", bool(flags & END_STREAM))
+                yield Part(stream, self._decoder.head_untrusted(payload), b"", bool(flags & END_STREAM))
             elif isinstance(frame, RstStreamFrame):
                 self._check(stream)
                 yield Part(stream, None, b"", True, frame.error_code)

@@ -6,7 +6,6 @@ that refer to the static table only (RFC 9204 4.5.1) mean the same each time: wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -21,11 +20,11 @@ from aioquic.h3.connection import (
     ProtocolError,
     StreamType,
     encode_frame,
-    is_interim_response,
     validate_response_headers,
 )
 from aioquic.quic.events import QuicEvent, StreamDataReceived
 
+from dohproxy.protocol.doh_exchange import ResponseHead, response_head
 from dohproxy.protocol.quic_brief import BriefStreams
 
 Headers = list[tuple[bytes, bytes]]
@@ -58,8 +57,8 @@ class Http3(H3Connection):
         self._asking = quic
         self._heads: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
         """HEADERS frames of requests."""
-        self._meanings: dict[bytes, tuple[Mapping[bytes, bytes], int | None]] = {}
-        """What blocks of responses say, and how long a body is to be by them."""
+        self._meanings: dict[bytes, ResponseHead] = {}
+        """What blocks of responses say."""
         self._control = bytearray()
         self._control_stream = -1
         self._skip = 0
@@ -106,8 +105,8 @@ class Http3(H3Connection):
             self._heads[fields] = frame
         return frame
 
-    def whole(self, event: StreamDataReceived) -> tuple[Mapping[bytes, bytes], bytes] | None:
-        """Headers and body of a response that this event is all of; None if it is not, or not in order: then handle it."""
+    def whole(self, event: StreamDataReceived) -> tuple[ResponseHead, bytes] | None:
+        """Head and body of a response that this event is all of; None if it is not, or not in order: then handle it."""
         if not event.end_stream or event.stream_id in self._stream or self._is_done:
             return None
         buffer = Buffer(data=event.data)
@@ -120,27 +119,27 @@ class Http3(H3Connection):
             body = buffer.pull_bytes(buffer.pull_uint_var())
         except BufferReadError:
             return None
-        meaning = self._meanings.get(block) or self._meaning(event.stream_id, block)
-        if not buffer.eof() or meaning is None or meaning[1] not in (None, len(body)):
+        head = self._meanings.get(block) or self._meaning(event.stream_id, block)
+        if not buffer.eof() or head is None or head.length not in (None, len(body)):
             return None
-        return meaning[0], body
+        return head, body
 
-    def _meaning(self, number: int, block: bytes) -> tuple[Mapping[bytes, bytes], int | None] | None:
-        """What a block says, and for how long a body; None if it may mean something else another time, or is none."""
+    def _meaning(self, number: int, block: bytes) -> ResponseHead | None:
+        """What a block says; None if it may mean something else another time, or is none."""
         if not block.startswith(_STATIC) or len(block) > _MOST_HEADERS:
             return None
-        stream = H3Stream(number)
         try:
             _, headers = self._decoder.feed_header(number, block)
-            validate_response_headers(headers, stream)
+            validate_response_headers(headers)
         except (pylsqpack.DecompressionFailed, pylsqpack.StreamBlocked, ProtocolError):
             return None
-        if is_interim_response(headers):
+        head = response_head(headers)
+        if head.is_interim:
             return None
         if len(self._meanings) >= _REMEMBERED:
             self._meanings.clear()
-        self._meanings[block] = meaning = dict(headers), stream.expected_content_length
-        return meaning
+        self._meanings[block] = head
+        return head
 
     def _init_connection(self) -> None:
         self._max_push_id = None
