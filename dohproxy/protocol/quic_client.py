@@ -149,14 +149,14 @@ class ClientConnection(BriefStreams):
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """What came from the server."""
+        if self._take_packet(data, now):
+            return
         if (
             not data[0] & _LONG
             and len(data) >= _SHORTEST_RESET
             and data[-_RESET_TOKEN:] == self._peer_cid.stateless_reset_token
         ):
             self._was_reset = True
-        elif self._take_packet(data, now):
-            return
         self._stirred = True
         super().receive_datagram(data, addr, now)
 
