@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from aioquic.h3.connection import ErrorCode
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
-from aioquic.quic.events import QuicEvent, StreamReset
+from aioquic.quic.events import QuicEvent, StreamDataReceived, StreamReset
 
 from dohproxy.errors import Disconnected, MalformedMessage, UpstreamFailed
 from dohproxy.model import Question
-from dohproxy.protocol.doh_exchange import Requests, Response
+from dohproxy.protocol.doh_exchange import Requests, Response, query_in_request, response_head
 from dohproxy.protocol.http3 import ExcessiveHeaders, Http3
 from dohproxy.protocol.quic_client import ClientConnection
 from dohproxy.protocol.session import Received, question_octets
-from dohproxy.wire.query import build_query
 
 ALPN = "h3"
 """RFC 9114 3.1."""
@@ -60,22 +59,23 @@ class Doh3Session:
     def begin(self, question: Question, cd: bool = False) -> int:
         """Ask: the key of the exchange."""
         assert self._quic is not None and self._http is not None  # there is no capacity before
-        query = build_query(question, 0, cd=self._cd or cd)
-        stream = self._quic.get_next_available_stream_id()
+        query = query_in_request(question, cd=self._cd or cd)
         body = query if self._requests.post else b""
-        self._http.ask(stream, self._requests.headers(query), body)
+        stream = self._http.ask(self._requests.headers(query), body)
         self._responses[stream] = Response(question_octets(question))
         return stream
 
     def forget(self, key: int) -> None:
         """Nobody waits for this exchange any longer (RFC 9114 4.1.1)."""
         if self._responses.pop(key, None) is not None and self._quic is not None:
-            self._quic.cancel(key, ErrorCode.H3_REQUEST_CANCELLED)
+            self._quic.give_up(key, ErrorCode.H3_REQUEST_CANCELLED)
 
     def handle_untrusted(self, event: QuicEvent) -> list[Received]:
         """What an event completes. Raises MalformedMessage where nothing that follows can be trusted."""
         if self._http is None:
             return []
+        if isinstance(event, StreamDataReceived) and (received := self._whole(self._http, event)) is not None:
+            return [received]
         found = []
         if isinstance(event, StreamReset) and self._responses.pop(event.stream_id, None) is not None:
             found.append(Received(event.stream_id, _reset(event.error_code)))
@@ -87,6 +87,16 @@ class Doh3Session:
         if self._http.broken:
             raise MalformedMessage("HTTP/3: the server does not keep to the protocol")
         return found + self._gone_away(self._http)
+
+    def _whole(self, http: Http3, event: StreamDataReceived) -> Received | None:
+        """The answer, if this event is all of it."""
+        response = self._responses.get(event.stream_id)
+        if response is None or (whole := http.whole(event)) is None:
+            return None
+        del self._responses[event.stream_id]
+        head, body = whole
+        refused = response.begin(head) or response.add(body)
+        return Received(event.stream_id, refused or response.end(), response.age)
 
     def _gone_away(self, http: Http3) -> list[Received]:
         """The exchanges that the server will not answer since its GOAWAY: they are safe to repeat (RFC 9114 5.2)."""
@@ -117,9 +127,8 @@ class Doh3Session:
         """Why there will be no answer, if so. Interim responses and trailers say nothing (RFC 9114 4.1)."""
         if isinstance(event, DataReceived):
             return response.add(event.data)
-        headers = dict(event.headers)
-        status = headers.get(b":status", b"")
-        return response.begin(headers) if len(status) != 3 or status[:1] != b"1" else None
+        head = response_head(event.headers)
+        return None if response.begun or head.is_interim else response.begin(head)
 
 
 def _reset(code: int) -> UpstreamFailed:

@@ -37,16 +37,22 @@ class Incoming:
         """The message, once all of it and the end of the stream are there. Raises MalformedMessage."""
         octets = self._octets
         octets += data
-        size = _LENGTH + int.from_bytes(octets[:_LENGTH]) if len(octets) >= _LENGTH else None
-        if size is not None and len(octets) > size:
+        if end:
+            return message_untrusted(bytes(octets))
+        if len(octets) > _LENGTH + int.from_bytes(octets[:_LENGTH]):
             raise MalformedMessage("more than one message on a stream")
-        if not end:
-            return None
-        if size is None or len(octets) < size:
-            raise MalformedMessage("a stream ended amid its message")
-        message = bytes(octets[_LENGTH:])
-        if len(message) < HEADER_SIZE:
-            raise MalformedMessage(f"a message of {len(message)} octets")
-        if message[:2] != b"\0\0":
-            raise MalformedMessage("a message ID other than 0")
-        return message
+        return None
+
+
+def message_untrusted(stream: bytes) -> bytes:
+    """The one message of a whole stream (RFC 9250 4.2, 4.2.1). Raises MalformedMessage."""
+    size = _LENGTH + int.from_bytes(stream[:_LENGTH])
+    if len(stream) < max(size, _LENGTH):
+        raise MalformedMessage("a stream ended amid its message")
+    if len(stream) > size:
+        raise MalformedMessage("more than one message on a stream")
+    if size < _LENGTH + HEADER_SIZE:
+        raise MalformedMessage(f"a message of {size - _LENGTH} octets")
+    if stream[_LENGTH : _LENGTH + 2] != b"\0\0":
+        raise MalformedMessage("a message ID other than 0")
+    return stream[_LENGTH:]

@@ -6,19 +6,13 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived, StreamReset
 
 from dohproxy.errors import Disconnected, UpstreamFailed
 from dohproxy.model import Question
-from dohproxy.protocol.doq import DoqError, Incoming
+from dohproxy.protocol.doq import DoqError, Incoming, message_untrusted
 from dohproxy.protocol.quic_client import ClientConnection
 from dohproxy.protocol.session import Received, answers, question_octets
-from dohproxy.wire.framing import frame
-from dohproxy.wire.query import build_query
+from dohproxy.wire.quick import framed_query
 
-
-class _Asked(Incoming):
-    """A question, and what has come of its answer."""
-
-    def __init__(self, question: bytes) -> None:
-        super().__init__()
-        self.question = question
+_PAD_TO = 128
+"""Octets (RFC 8467 4.1)."""
 
 
 class DoqSession:
@@ -30,7 +24,9 @@ class DoqSession:
     def __init__(self, *, pipeline: int, checking_disabled: bool = True) -> None:
         self._pipeline = pipeline
         self._cd = checking_disabled
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, bytes] = {}
+        self._partly: dict[int, Incoming] = {}
+        """What has come of answers that come in pieces."""
         self._quic: ClientConnection | None = None
 
     def attach(self, quic: ClientConnection) -> None:
@@ -55,35 +51,39 @@ class DoqSession:
     def begin(self, question: Question, cd: bool = False) -> int:
         """Ask: the key of the exchange."""
         assert self._quic is not None  # there is no capacity before
-        stream = self._quic.get_next_available_stream_id()
-        self._quic.send_stream_data(stream, frame(build_query(question, 0, cd=self._cd or cd)), end_stream=True)
-        self._asked[stream] = _Asked(question_octets(question))
+        stream = self._quic.ask(framed_query(question, 0, cd=self._cd or cd, pad_to=_PAD_TO))
+        self._asked[stream] = question_octets(question)
         return stream
 
     def forget(self, key: int) -> None:
         """Nobody waits for this exchange any longer (RFC 9250 4.3.1)."""
+        self._partly.pop(key, None)
         if self._asked.pop(key, None) is not None and self._quic is not None:
-            self._quic.cancel(key, DoqError.REQUEST_CANCELLED)
+            self._quic.give_up(key, DoqError.REQUEST_CANCELLED)
 
     def handle_untrusted(self, event: QuicEvent) -> list[Received]:
         """What an event completes. Raises MalformedMessage for what is no DNS over QUIC (RFC 9250 4.3.3)."""
         if isinstance(event, StreamDataReceived):
             return self._receive_untrusted(event)
         if isinstance(event, StreamReset) and self._asked.pop(event.stream_id, None) is not None:
+            self._partly.pop(event.stream_id, None)
             return [Received(event.stream_id, _reset(event.error_code))]
         return []
 
     def _receive_untrusted(self, event: StreamDataReceived) -> list[Received]:
-        asked = self._asked.get(event.stream_id)
-        if asked is None:
+        stream = event.stream_id
+        if (question := self._asked.get(stream)) is None:
             return []
-        message = asked.receive_untrusted(event.data, event.end_stream)
-        if message is None:
-            return []
-        del self._asked[event.stream_id]
-        if not answers(message, asked.question):
-            return [Received(event.stream_id, UpstreamFailed("an answer to another question"))]
-        return [Received(event.stream_id, message)]
+        if event.end_stream and stream not in self._partly:
+            message = message_untrusted(event.data)
+        else:
+            whole = self._partly.setdefault(stream, Incoming()).receive_untrusted(event.data, event.end_stream)
+            if whole is None:
+                return []
+            message = whole
+            del self._partly[stream]
+        del self._asked[stream]
+        return [Received(stream, message if answers(message, question) else UpstreamFailed("an answer to another question"))]
 
 
 def _reset(code: int) -> UpstreamFailed:

@@ -15,6 +15,7 @@ from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 from dohproxy.errors import MalformedMessage
+from dohproxy.protocol.doh_exchange import ResponseHead, response_head
 from dohproxy.protocol.doh_request import MOST_HEADERS, Fields, Head, head_untrusted
 
 NO_TABLE: Final = b"\x20"
@@ -132,6 +133,61 @@ class RequestDecoder:
         except HPACKError:
             return None
         return Head(head.method, path, *head[2:]) if _VISIBLE.fullmatch(path) else None
+
+
+class ResponseDecoder:
+    """Reads the header blocks of one server, and remembers what they meant for as long as they mean it."""
+
+    def __init__(self, most: int) -> None:
+        """`most` octets of headers are taken."""
+        self._decoder = Decoder(most)
+        self._table = self._decoder.header_table = _Table()
+        self._known: dict[bytes, ResponseHead] = {}
+
+    def head_untrusted(self, block: bytes) -> ResponseHead:
+        """What this block says of a response. Raises Oversized or Undecodable."""
+        if (known := self._known.get(block)) is not None:
+            return known
+        changes = self._table.changes
+        try:
+            head = response_head((header[0], header[1]) for header in self._decoder.decode(block, raw=True))
+        except OversizedHeaderListError as error:
+            raise Oversized("HTTP/2: headers of too many octets") from error
+        except HPACKError as error:
+            raise Undecodable(f"HTTP/2: a header block that is none: {error}") from error
+        if self._table.changes != changes or len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        if self._table.changes == changes:
+            self._known[block] = head
+        return head
+
+
+class RequestEncoder:
+    """Writes the header blocks of one connection, and remembers them while they mean the same.
+
+    A block of nothing but one-octet indices (RFC 7541 6.1) changes no table, and holds until one does.
+    """
+
+    def __init__(self) -> None:
+        self._encoder = Encoder()
+        self._known: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+
+    def block(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The header block."""
+        fields = tuple(headers)
+        if (known := self._known.get(fields)) is not None:
+            return known
+        block = self._encoder.encode(headers)
+        if _INDICES.fullmatch(block) is None or len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        else:
+            self._known[fields] = block
+        return block
+
+    def resize(self, table: int) -> None:
+        """The server keeps a table of so many octets (RFC 7541 4.2)."""
+        self._encoder.header_table_size = table
+        self._known.clear()
 
 
 @lru_cache(4096)

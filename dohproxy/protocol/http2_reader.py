@@ -1,6 +1,6 @@
-"""What a client's octets are in HTTP/2: header blocks, bodies, and frames that are about the connection (RFC 9113 3.4, 4, 6).
+"""What a peer's octets are in HTTP/2: header blocks, bodies, and frames that are about the connection (RFC 9113 3.4, 4, 6).
 
-Frames are read by hyperframe, but for the two shapes that every request is made of.
+Frames are read by hyperframe, but for the two shapes that every request, and every response, is made of.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ class Piece(NamedTuple):
 
 
 class Http2Reader:
-    """Cuts what a client sends. It holds one frame that is not complete, and one header block, of limited sizes both."""
+    """Cuts what a peer sends. It holds one frame that is not complete, and one header block, of limited sizes both."""
 
-    def __init__(self) -> None:
+    def __init__(self, preface: bytes = PREFACE, most_headers: int = MOST_HEADERS) -> None:
         self._rest = b""
-        self._preface = PREFACE
+        self._preface = preface
         """What of it is still to come."""
+        self._most_headers = most_headers
         self._settled = False
-        """Whether the client's first SETTINGS have come, ahead of all other frames."""
+        """Whether the peer's first SETTINGS have come, ahead of all other frames."""
         self._block: tuple[int, int] | None = None
         """The stream and flags of a header block that is not complete; nothing may come between its pieces."""
         self._pieces: list[bytes] = []
@@ -121,7 +122,7 @@ class Http2Reader:
         if kind != _CONTINUATION or stream != began:
             raise Fault(Error.PROTOCOL_ERROR, "something amid a header block")
         self._pieces.append(payload)
-        if len(self._pieces) > _MOST_CONTINUATIONS or sum(map(len, self._pieces)) > MOST_HEADERS:
+        if len(self._pieces) > _MOST_CONTINUATIONS or sum(map(len, self._pieces)) > self._most_headers:
             raise Fault(Error.ENHANCE_YOUR_CALM, "headers without end")
         if not flags & END_HEADERS:
             return None

@@ -1,19 +1,49 @@
-"""HTTP/3 for a client that asks (RFC 9114): aioquic's, with the GOAWAY frames that it passes over."""
+"""HTTP/3 for a client that asks (RFC 9114): aioquic's, with the GOAWAY frames that it passes over.
+
+A response that has come whole, headers and body in a frame each, is taken as it is; aioquic reads all others. Blocks of headers
+that refer to the static table only (RFC 9204 4.5.1) mean the same each time: what they are, or mean, is remembered.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+import pylsqpack
 from aioquic._buffer import Buffer, BufferReadError
-from aioquic.h3.connection import FrameType, H3Connection, HeadersState, StreamType, encode_frame
-from aioquic.quic.connection import QuicConnection
+from aioquic.buffer import encode_uint_var
+from aioquic.h3.connection import (
+    FrameType,
+    H3Connection,
+    H3Stream,
+    HeadersState,
+    ProtocolError,
+    StreamType,
+    encode_frame,
+    validate_response_headers,
+)
 from aioquic.quic.events import QuicEvent, StreamDataReceived
+
+from dohproxy.protocol.doh_exchange import ResponseHead, response_head
+from dohproxy.protocol.quic_brief import BriefStreams
 
 Headers = list[tuple[bytes, bytes]]
 _SERVERS_UNIDIRECTIONAL = 3
 """The two lowest bits of a stream number (RFC 9000 2.1)."""
 _MOST_HEADERS = 65536
 """Octets of response headers; a server that sends more is up to something."""
+
+
+_REMEMBERED = 256
+"""Blocks of headers, of either kind."""
+_STATIC = b"\0"
+"""How a block begins that refers to nothing that was sent before (RFC 9204 4.5.1.1)."""
+
+
+@lru_cache(_REMEMBERED)
+def _data_head(size: int) -> bytes:
+    """What is ahead of a body of so many octets."""
+    return encode_uint_var(FrameType.DATA) + encode_uint_var(size)
 
 
 class ExcessiveHeaders(Exception):
@@ -23,7 +53,12 @@ class ExcessiveHeaders(Exception):
 class Http3(H3Connection):
     """A client's end, which takes no pushes."""
 
-    def __init__(self, quic: QuicConnection) -> None:
+    def __init__(self, quic: BriefStreams) -> None:
+        self._asking = quic
+        self._heads: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        """HEADERS frames of requests."""
+        self._meanings: dict[bytes, ResponseHead] = {}
+        """What blocks of responses say."""
         self._control = bytearray()
         self._control_stream = -1
         self._skip = 0
@@ -41,25 +76,70 @@ class Http3(H3Connection):
         if isinstance(event, StreamDataReceived):
             if event.stream_id & 3 == _SERVERS_UNIDIRECTIONAL:
                 self._look_for_goaway(event)
-            elif (stream := self._stream.get(event.stream_id)) is not None and len(stream.buffer) > _MOST_HEADERS:
-                raise ExcessiveHeaders
+            elif event.stream_id & 3 == 0:
+                self._look_for_excess(event.stream_id)
         return super().handle_event(event)
 
-    def ask(self, stream: int, headers: Headers, body: bytes) -> None:
-        """A whole request, in one piece: `body` is b"" where there is none."""
-        frames = encode_frame(FrameType.HEADERS, self._encode_headers(stream, headers))
-        if body:
-            frames += encode_frame(FrameType.DATA, body)
-        with self._get_or_create_stream(stream) as state:
-            state.headers_send_state = HeadersState.AFTER_HEADERS
-            state.finish_sending()
-        self._quic.send_stream_data(stream, frames, end_stream=True)
+    def _look_for_excess(self, number: int) -> None:
+        """Of a response that does not come whole; aioquic is told that its request has left."""
+        if (stream := self._stream.get(number)) is None:
+            stream = self._stream[number] = H3Stream(number)
+            stream.headers_send_state, stream.sending_ended = HeadersState.AFTER_HEADERS, True
+        elif len(stream.buffer) > _MOST_HEADERS:
+            raise ExcessiveHeaders
 
-    def _encode_headers(self, stream_id: int, headers: Headers) -> bytes:
-        instructions, block = self._encoder.encode(stream_id, headers)
+    def ask(self, headers: Headers, body: bytes) -> int:
+        """A whole request, `body` b"" where it has none: its stream."""
+        fields = tuple(headers)
+        frames = self._heads.get(fields) or self._head(fields, headers)
+        return self._asking.ask(frames + _data_head(len(body)) + body if body else frames)
+
+    def _head(self, fields: tuple[tuple[bytes, bytes], ...], headers: Headers) -> bytes:
+        instructions, block = self._encoder.encode(self._asking.get_next_available_stream_id(), headers)
         if instructions and self._local_encoder_stream_id is not None:
             self._quic.send_stream_data(self._local_encoder_stream_id, instructions)
-        return bytes(block)
+        frame = encode_frame(FrameType.HEADERS, bytes(block))
+        if not instructions and block.startswith(_STATIC):
+            if len(self._heads) >= _REMEMBERED:
+                self._heads.clear()
+            self._heads[fields] = frame
+        return frame
+
+    def whole(self, event: StreamDataReceived) -> tuple[ResponseHead, bytes] | None:
+        """Head and body of a response that this event is all of; None if it is not, or not in order: then handle it."""
+        if not event.end_stream or event.stream_id in self._stream or self._is_done:
+            return None
+        buffer = Buffer(data=event.data)
+        try:
+            if buffer.pull_uint_var() != FrameType.HEADERS:
+                return None
+            block = buffer.pull_bytes(buffer.pull_uint_var())
+            if buffer.pull_uint_var() != FrameType.DATA:
+                return None
+            body = buffer.pull_bytes(buffer.pull_uint_var())
+        except BufferReadError:
+            return None
+        head = self._meanings.get(block) or self._meaning(event.stream_id, block)
+        if not buffer.eof() or head is None or head.length not in (None, len(body)):
+            return None
+        return head, body
+
+    def _meaning(self, number: int, block: bytes) -> ResponseHead | None:
+        """What a block says; None if it may mean something else another time, or is none."""
+        if not block.startswith(_STATIC) or len(block) > _MOST_HEADERS:
+            return None
+        try:
+            _, headers = self._decoder.feed_header(number, block)
+            validate_response_headers(headers)
+        except (pylsqpack.DecompressionFailed, pylsqpack.StreamBlocked, ProtocolError):
+            return None
+        head = response_head(headers)
+        if head.is_interim:
+            return None
+        if len(self._meanings) >= _REMEMBERED:
+            self._meanings.clear()
+        self._meanings[block] = head
+        return head
 
     def _init_connection(self) -> None:
         self._max_push_id = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote
 
 from dohproxy.errors import MalformedMessage, UpstreamFailed
-from dohproxy.protocol.doh_exchange import Headers, Response
+from dohproxy.protocol.doh_exchange import Headers, Response, ResponseHead
 from dohproxy.protocol.odoh import CONFIGS_PATH, MEDIA_TYPE, Sealed, Target
 from dohproxy.wire.constants import MAX_MESSAGE
 
@@ -76,12 +76,12 @@ class OdohResponse(Response):
         super().__init__(question)
         self._sealed, self._on_refusal = sealed, on_refusal
 
-    def begin(self, headers: Mapping[bytes, bytes]) -> UpstreamFailed | None:
+    def begin(self, head: ResponseHead) -> UpstreamFailed | None:
         """As of all DoH; 401 means that the key is another by now (RFC 9230 4.3)."""
-        if headers.get(b":status") == _UNAUTHORIZED:
+        if head.status == _UNAUTHORIZED:
             self._on_refusal()
             return UpstreamFailed("the target has another key by now (HTTP status 401)")
-        failure = super().begin(headers)
+        failure = super().begin(head)
         self.age = 0  # nobody can have kept it
         return failure
 
@@ -117,9 +117,9 @@ class KeyResponse(Response):
 
     __slots__ = ()
 
-    def begin(self, headers: Mapping[bytes, bytes]) -> UpstreamFailed | None:
+    def begin(self, head: ResponseHead) -> UpstreamFailed | None:
         """Takes the headers."""
-        status = headers.get(b":status", b"?")
+        self.begun, status = True, head.status
         return None if status == b"200" else UpstreamFailed(f"HTTP status {status.decode('ascii', 'replace')} for its keys")
 
     def end(self) -> bytes | UpstreamFailed:

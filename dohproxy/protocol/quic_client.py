@@ -13,12 +13,13 @@ from typing import Any, Protocol
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection, stream_is_unidirectional
+from aioquic.quic.connection import stream_is_unidirectional
 from aioquic.quic.events import ConnectionTerminated, QuicEvent
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.stream import QuicStream
 from cryptography import x509
 
+from dohproxy.protocol.quic_brief import BriefStreams
 from dohproxy.protocol.quic_pieces import bounded
 from dohproxy.protocol.quic_tls import Refused, refuse_unreadable
 from dohproxy.protocol.quic_window import Window
@@ -58,7 +59,7 @@ class QuicSession(Session, Protocol):
         ...
 
 
-class ClientConnection(QuicConnection):
+class ClientConnection(BriefStreams):
     """A connection to a server that `verify` judges, unless its session is resumed."""
 
     def __init__(
@@ -112,6 +113,7 @@ class ClientConnection(QuicConnection):
 
     def close(self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = "") -> None:
         """End it, unless that has begun."""
+        self._stirred = True
         self.ended_it = self.ended_it or self._close_event is None
         super().close(error_code, frame_type, reason_phrase)
 
@@ -145,27 +147,18 @@ class ClientConnection(QuicConnection):
         self.change_connection_id()
         self.send_ping(0)
 
-    def cancel(self, stream: int, code: int) -> None:
-        """Nobody wants what this stream brings."""
-        if stream in self._streams:
-            self.stop_stream(stream, code)
-            self.reset_stream(stream, code)
-
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """What came from the server."""
+        if self._take_packet(data, now):
+            return
         if (
             not data[0] & _LONG
             and len(data) >= _SHORTEST_RESET
             and data[-_RESET_TOKEN:] == self._peer_cid.stateless_reset_token
         ):
             self._was_reset = True
+        self._stirred = True
         super().receive_datagram(data, addr, now)
-
-    def acknowledge(self, now: float) -> None:
-        """Have what is to be acknowledged leave with the next packet, rather than in one of its own."""
-        for space in self._loss.spaces:
-            if space.ack_at is not None:
-                space.ack_at = min(space.ack_at, now)
 
     def _connect(self, now: float) -> None:
         """Also after a Retry and a Version Negotiation, with which what was sent early is lost (RFC 9001 4.6.2)."""

@@ -137,7 +137,7 @@ class Either:
     def begin(self, query: Query) -> Exchange | BothWays:
         """Ask, by the way that is open, or both where neither is known to be. Raises ResolveError."""
         swift = self.swift
-        if swift is None or trio.current_time() >= self._until:
+        if swift is None or (self._until < inf and trio.current_time() >= self._until):
             return self.sure.begin(query)
         if swift.is_open:
             if self._leans:

@@ -83,9 +83,10 @@ class Path:
             self.quic.handle_timer(now)
 
     def send(self) -> None:
-        """Lets go what there is to send; what the kernel has no room for is lost like anything else. Raises OSError."""
+        """Lets go what there is to send, unless it may wait; what the kernel has no room for is lost. Raises OSError."""
         now, quic = trio.current_time(), self.quic
-        quic.acknowledge(now)
+        if quic.may_wait(now):
+            return
         for data, peer in quic.datagrams_to_send(now):
             if peer == self._peer:
                 with suppress(BlockingIOError):

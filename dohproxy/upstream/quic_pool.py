@@ -11,6 +11,7 @@ from dohproxy.upstream.pool import Pool
 from dohproxy.upstream.quic_client import QuicClient
 from dohproxy.upstream.quic_connection import QuicConnection
 
+_OPEN = State.OPEN  # here: an enumeration looks its members up slowly
 _HOPEFUL = (State.CONNECTING, State.OPEN)
 
 
@@ -39,18 +40,18 @@ class QuicPool(Pool):
         return self._client.early
 
     @property
-    def _over_quic(self) -> list[QuicConnection]:
-        return [connection for connection in self._connections if isinstance(connection, QuicConnection)]
-
-    @property
     def is_open(self) -> bool:
         """Whether a question would leave at once, to a server that has answered."""
-        return any(connection.state is State.OPEN and connection.greeted for connection in self._over_quic)
+        for connection in self._connections:
+            if connection.state is _OPEN and isinstance(connection, QuicConnection) and connection.greeted:
+                return True
+        return False
 
     @property
     def is_heard(self) -> bool:
         """Whether the server has answered on a connection that is open or opening, if only to the first packet."""
-        return any(connection.greeted and connection.state in _HOPEFUL for connection in self._over_quic)
+        over_quic = (connection for connection in self._connections if isinstance(connection, QuicConnection))
+        return any(connection.greeted and connection.state in _HOPEFUL for connection in over_quic)
 
     def _renew(self, connection: Connection) -> None:
         """It goes on in the other network where the server can follow, and ends where it cannot."""

@@ -172,7 +172,7 @@ class Bench:
         if "doh" in wanted:
             upstreams.append(("unbound", systems.unbound_doh, 20054))
         if wanted & {"h3", "doq"}:
-            upstreams.append((self.args.quic_python, systems.quic, 20055))
+            upstreams.append((str(self.work / "quic_go"), systems.quic, 20055))
         for binary, prepare, port in upstreams:
             path = shutil.which(binary, path=systems.SYSTEM_PATH)
             if not path:
@@ -522,7 +522,6 @@ def arguments() -> argparse.Namespace:
     add("--dnscrypt-proxy", default="dnscrypt-proxy", metavar="BIN")
     add("--upstream", default="dot", choices=("dot", "doh", "doq", "h3"), help="a peer that can't keeps its own")
     add("--inbound", default="tcp", choices=("tcp", "dot", "doh"), help="of the scenario stream")
-    add("--quic-python", default=sys.executable, metavar="BIN", help="a Python with aioquic, for doq and h3")
     add("--rounds", type=int, default=0, help=f"0: {ROUNDS}, or fewer for memory and rules")
     add("--seconds", type=float, default=1.5, help="of each run of hits")
     add("--rate", type=int, default=MISS_RATE, help="queries a second, where misses come at a fixed rate")

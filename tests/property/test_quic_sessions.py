@@ -47,7 +47,12 @@ class Quic:
         self._next[unidirectional] = max(self._next[unidirectional], stream_id + 4)
         self.sent[stream_id] = self.sent.get(stream_id, b"") + data
 
-    def cancel(self, stream: int, _: int) -> None:
+    def ask(self, data: bytes) -> int:
+        stream = self._next[False]
+        self.send_stream_data(stream, data, end_stream=True)
+        return stream
+
+    def give_up(self, stream: int, _: int) -> None:
         self.sent.pop(stream)
 
     def close(self, **_: object) -> None:

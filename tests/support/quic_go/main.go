@@ -1,7 +1,7 @@
 // A server of DNS over QUIC (RFC 9250) and of DNS over HTTP/3 (RFC 8484) on quic-go, for tests.
 //
 // It answers every question of type A with 192.0.2.1, and all others with no data; or what another server says, asked by TCP.
-// Once it listens it writes its two ports.
+// Once it listens it writes its two ports. With -plain it answers over UDP, too, in clear, so that one can see when it is up.
 package main
 
 import (
@@ -132,6 +132,23 @@ func serveHTTP(writer http.ResponseWriter, request *http.Request) {
 	writer.Write(reply)
 }
 
+func servePlain(port int) {
+	socket, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		log.Fatal(err)
+	}
+	query := make([]byte, maxMessage)
+	for {
+		size, client, err := socket.ReadFrom(query)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if reply, err := answer(query[:size]); err == nil {
+			socket.WriteTo(reply, client)
+		}
+	}
+}
+
 func main() {
 	certificate := flag.String("certificate", "", "chain in PEM")
 	key := flag.String("key", "", "its key in PEM")
@@ -139,6 +156,9 @@ func main() {
 	streams := flag.Int64("streams", 100, "streams that a client may have under way")
 	retry := flag.Bool("retry", false, "whether addresses are validated first")
 	address := flag.String("address", "127.0.0.1", "where to listen")
+	doqPort := flag.Int("doq", 0, "the port of DNS over QUIC, 0 for a free one")
+	h3Port := flag.Int("h3", 0, "and of HTTP/3")
+	plainPort := flag.Int("plain", 0, "the port where DNS is answered in clear, 0 for none")
 	flag.Parse()
 
 	pair, err := tls.LoadX509KeyPair(*certificate, *key)
@@ -159,16 +179,19 @@ func main() {
 	if *retry {
 		config.RequireAddressValidation = func(net.Addr) bool { return true }
 	}
-	listener, err := quic.ListenAddrEarly(*address+":0", doq, config)
+	listener, err := quic.ListenAddrEarly(fmt.Sprintf("%s:%d", *address, *doqPort), doq, config)
 	if err != nil {
 		log.Fatal(err)
 	}
-	udp, err := net.ListenPacket("udp", *address+":0")
+	udp, err := net.ListenPacket("udp", fmt.Sprintf("%s:%d", *address, *h3Port))
 	if err != nil {
 		log.Fatal(err)
 	}
 	h3 := &http3.Server{TLSConfig: http3.ConfigureTLSConfig(doq), QuicConfig: config, Handler: http.HandlerFunc(serveHTTP)}
 	go serveDoq(listener)
+	if *plainPort != 0 {
+		go servePlain(*plainPort)
+	}
 	fmt.Println(listener.Addr().(*net.UDPAddr).Port, udp.LocalAddr().(*net.UDPAddr).Port)
 	log.Fatal(h3.Serve(udp))
 }
