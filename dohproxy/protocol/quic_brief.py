@@ -39,8 +39,8 @@ _MOST: Final = 1024
 """Octets that fit into a packet whatever else is in it."""
 _ACK_DELAY: Final = 0.02
 """Seconds; less than the 25 ms that aioquic announces."""
-_MOST_UNACKNOWLEDGED: Final = 10
-"""Packets; a server that sends many at once wants to know sooner how they fare."""
+_MOST_UNACKNOWLEDGED: Final = 1
+"""Packets: the second is acknowledged at once (RFC 9000 13.2.2), or a server whose window is small would wait for that."""
 
 
 _Question = tuple[int, bytes, int]

@@ -280,16 +280,13 @@ def test_an_acknowledgement_waits_for_company(certificates):
     assert not pair.client.may_wait(pair.now)
 
 
-def test_no_acknowledgement_waits_for_long_while_much_comes(certificates):
+def test_every_second_packet_is_acknowledged_at_once(certificates):
     pair = Pair(certificates)
     pair.answering = lambda stream, data: pair.server.send_stream_data(stream, data * 200, end_stream=True)
-    asked(pair, 3)
+    asked(pair, 1)
     pair.step()
-    began, packets = pair.now, pair.client._unacknowledged
-    while pair.client.may_wait(pair.now):
-        pair.now += 0.0001
-        pair._carry("server", pair.server, pair.client, THERE)
-    assert packets < pair.client._unacknowledged == 11 and pair.now - began < 0.02
+    assert pair.client._unacknowledged >= 2
+    assert not pair.client.may_wait(pair.now)
 
 
 def test_what_aioquic_has_to_say_does_not_wait(certificates):
