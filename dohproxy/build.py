@@ -272,7 +272,7 @@ class Core:
             self._chased,
             self._routed,
             self._groups,
-            self._is_elsewhere,
+            self._is_elsewhere if self._captive is not None or self.upkeep is not None else None,
             self._now,
         )
 

@@ -240,7 +240,7 @@ class Front:
                 return b""
             if verdict.action is Action.ALLOW:
                 verdict = None
-        limit = self._limit(request, asking.client.transport)
+        limit = _STREAM_LIMIT if asking.client.transport is not _UDP else self._limit_of(request)
         size, told = generation.payload_size, verdict is not None
         sent, key, packed = finish(answer, request, payload_size=size, now=now, limit=limit, told=told)
         if key is not None and packed is not None and generation is self._generation:
@@ -252,9 +252,10 @@ class Front:
         self._tell(asking, answer.rcode, len(sent), answer, now)
         return sent
 
-    def _limit(self, request: Request, transport: Transport) -> int:
-        if transport is not _UDP:
-            return _STREAM_LIMIT
+    def _limit_of(self, request: Request) -> int:
+        """Octets of a reply over UDP."""
+        if request.edns is None:
+            return c.MIN_PAYLOAD
         if request.question.qtype == c.ANY and request.do:
             return 0  # truncated: such answers are worth a TCP connection (RFC 8482 4.4), and not an amplifier's
         return min(request.payload_limit, self._payload_size)

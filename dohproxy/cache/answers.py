@@ -124,8 +124,7 @@ class AnswerStore:
         """
         if answer.rcode not in (c.NOERROR, c.NXDOMAIN):
             return answer
-        qtype, _, _ = _SUFFIX.unpack_from(key, len(key) - _SUFFIX.size)
-        answer, lives = kept(answer, qtype, self._settings)
+        answer, lives = kept(answer, key[-5] << 8 | key[-4], self._settings)  # the type: see _SUFFIX
         fresh_until = answer.born + lives
         if fresh_until > now:
             octets, chain = _packed(answer, fresh_until), answer.chain

@@ -41,7 +41,7 @@ class Chased:
 
     def redirects(self, query: Query) -> bool:
         """Whether what is known of aliases answers the question instead of an upstream."""
-        return self._redirections.redirect(query) is not None
+        return self._redirections.any and self._redirections.redirect(query) is not None
 
     async def _followed(self, query: Query, answer: Answer) -> Answer:
         """The answer after the aliases that this one has."""

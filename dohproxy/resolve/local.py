@@ -92,10 +92,11 @@ class Local:
 
     def find(self, question: Question) -> Answer | None:
         """The local answer, or the CNAMEs that it begins with; None if the question is not for us."""
+        qname = question.qname
         if question.qclass != IN:
             return None
-        if self._data.records(question.qname) is None:
-            return self._find_special(question)
+        if self._data.records(qname) is None:
+            return self._find_special(question) if qname.endswith(self._tails) else None
         records = tuple(self._follow(question))
         return self._answer(records) if records else self._negative(NOERROR, question.qname)
 
@@ -134,8 +135,6 @@ class Local:
 
     def _special_zone(self, qname: Name) -> Name | None:
         """The special zone that the name is in, unless a zone of the operator's is nearer to the name."""
-        if not qname.endswith(self._tails):
-            return None
         for ancestor in names.suffixes(qname):
             if ancestor in self._zones:
                 return None

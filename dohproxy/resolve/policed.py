@@ -59,7 +59,8 @@ class Policed:
     def passage(self, query: Query) -> Passage:
         """What policy says of the question, before anyone is asked."""
         group = self._engine.group(query.client)
-        return Passage(group, group.judge_question(query.question), self.mode_of(query.question, group))
+        mode = self.mode_of(query.question, group) if self._modes else group.mode or self._mode
+        return Passage(group, group.judge_question(query.question), mode)
 
     def as_wanted(self, query: Query, passage: Passage) -> Query:
         """The question as it is passed on. CD is the client's to set (RFC 4035 3.2.2), but not to get around `require-secure`;
@@ -76,7 +77,7 @@ class Policed:
             return answer
         group, asked = passage.group, passage.asked
         answer = enforced(passage.mode, answer if asked is None else replace(answer, verdict=asked), query.cd)
-        exempt = self._in_zone(query.question.qname)
+        exempt = self._in_zone(query.question.qname) if self._zones else False
         found = group.judge_answer(query.question, answer, asked, exempt)
         if found is not None and blocks(found):
             return replace(answer_for(found, query.question, self._now()), evidence=answer.evidence)
@@ -84,14 +85,13 @@ class Policed:
 
     def mode_of(self, question: Question, group: Group) -> Mode:
         """The DNSSEC mode for this question: of its zone, else of the group, else of all."""
-        if self._modes:
-            for zone in names.suffixes(question.qname):
-                if zone in self._modes:
-                    return self._modes[zone]
+        for zone in names.suffixes(question.qname) if self._modes else ():
+            if zone in self._modes:
+                return self._modes[zone]
         return group.mode or self._mode
 
     def _in_zone(self, qname: Name) -> bool:
-        return bool(self._zones) and any(zone in self._zones for zone in names.suffixes(qname))
+        return any(zone in self._zones for zone in names.suffixes(qname))
 
 
 def enforced(mode: Mode, answer: Answer, cd: bool) -> Answer:

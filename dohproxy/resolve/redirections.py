@@ -31,10 +31,13 @@ class Redirections:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._kept: dict[int, dict[tuple[Name, bool], _Kept]] = {CNAME: {}, DNAME: {}}
+        self.any = False
+        """Whether any redirects, or ever did."""
 
     def learn(self, alias: RRset, answer: Answer, cd: bool) -> None:
         """Remember an alias of this answer, apart from others where checking is disabled."""
         kept = self._kept[alias.rdtype]
+        self.any |= alias.rdtype == DNAME
         if len(alias.rdatas) == 1 and alias.ttl:
             kept.pop((alias.owner, cd), None)
             alone = replace(answer, answer=(alias,), authority=(), rcode=NOERROR)

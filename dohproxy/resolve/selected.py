@@ -156,7 +156,7 @@ class Group:
         member = standing.order[0] if self._is_plain else self._members_for(query, began)[0]
         exchange = member.upstream.begin(query)
         member.under_way += 1
-        until = began + self._patience(member)
+        until = began + (self._usual(member) if self._hedge is None else self._patience(member))
         return Begun(member, began, exchange, min(query.deadline, until))
 
     def succeeded(self, begun: Begun) -> None:

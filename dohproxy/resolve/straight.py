@@ -70,7 +70,7 @@ class Straight:
         chased: Chased,
         routed: Routed,
         groups: Mapping[Name, Group],
-        is_elsewhere: Callable[[Query], bool],
+        is_elsewhere: Callable[[Query], bool] | None,
         now: Callable[[], float],
     ) -> None:
         self._policed, self._local, self._cached, self._flights = policed, local, cached, flights
@@ -95,7 +95,7 @@ class Straight:
     def _begin(self, asker: Asker, courses: Courses, now: float) -> bool:
         query = asker.query
         question = query.question
-        if query.minimal or self._is_elsewhere(query):
+        if query.minimal or (self._is_elsewhere is not None and self._is_elsewhere(query)):
             return False
         passage = self._policed.passage(query)
         if blocks(passage.asked) or self._local.find(question) is not None:

@@ -339,13 +339,13 @@ class Connection:
             self._backlog.clear()
 
     def _deliver(self, received: Received) -> None:
-        exchange = self._under_way.pop(received.key, None)
+        exchange, reply = self._under_way.pop(received.key, None), received.reply
         if exchange is None:
             return
-        if isinstance(received.reply, ResolveError):
-            exchange.fail(received.reply)
+        if isinstance(reply, bytes):
+            exchange.settle(reply, received.age)
         else:
-            exchange.settle(received.reply, received.age)
+            exchange.fail(reply)
 
     # The clock
 

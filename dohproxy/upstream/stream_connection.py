@@ -119,8 +119,9 @@ class StreamConnection(Connection):
     def _gather(self) -> None:
         """One TLS record a piece: several questions in one record made a server sit on its answers."""
         if self._layer.established:
+            seal = self._layer.seal
             for piece in self._session.take():
-                self._layer.seal(piece)
+                seal(piece)
         self._unsent += self._layer.outgoing()
 
     def _is_cut_off(self) -> bool:
