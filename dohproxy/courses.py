@@ -47,7 +47,25 @@ def as_task() -> Generator[object, None, None]:
 
 
 class Course:
-    """A coroutine that is driven by hand, until it is a task or at its end."""
+    """What is driven by hand, until it is a task or at its end."""
+
+    __slots__ = ()
+
+    def step(self) -> None:
+        """Drive it to where it waits again, or to its end. Raises nothing: a defect ends it, and is told."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """Go on soon, as a task: for whoever cannot have the rest run now."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End it where it is."""
+        raise NotImplementedError
+
+
+class _Coroutine(Course):
+    """One that is a coroutine."""
 
     __slots__ = ("_coroutine", "_courses")
 
@@ -56,7 +74,7 @@ class Course:
         self._courses = courses
 
     def step(self) -> None:
-        """Drive it to where it waits again, or to its end. Raises nothing: a defect ends it, and is told."""
+        """See Course."""
         global _stepped  # noqa: PLW0603 -- like a task, a course is known to what runs in it
         before, _stepped = _stepped, self
         try:
@@ -69,20 +87,16 @@ class Course:
             self._courses.fail(self, error)
         else:
             if trap is not _PARKED:
-                self._courses.promote(self)
+                self.go_on()
         finally:
             _stepped = before
 
     def go_on(self) -> None:
-        """Go on soon, as a task: for whoever cannot have the rest run now."""
-        self._courses.promote(self)
-
-    def rest(self) -> Coroutine[object, None, None]:
-        """What is left of it, for whoever drives that to its end."""
-        return self._coroutine
+        """See Course."""
+        self._courses.promote(self, self._coroutine)
 
     def close(self) -> None:
-        """End it where it is."""
+        """See Course."""
         self._coroutine.close()
 
 
@@ -124,7 +138,7 @@ class Courses:
 
     def begin(self, coroutine: Coroutine[object, None, None]) -> None:
         """Drive this until it waits."""
-        course = Course(coroutine, self)
+        course = _Coroutine(coroutine, self)
         self.add(course)
         course.step()
 
@@ -138,11 +152,13 @@ class Courses:
         if not self._under_way:
             self._none_left.set()
 
-    def promote(self, course: Course) -> None:
+    def promote(self, course: Course, rest: Coroutine[object, None, None]) -> None:
         """The rest of it is a task."""
         if course in self._under_way:
-            self._nursery.start_soon(_rest_of, course.rest())
+            self._nursery.start_soon(_rest_of, rest)
             self.leave(course)
+        else:
+            rest.close()
 
     def fail(self, course: Course, error: BaseException) -> None:
         """It ended by a defect, which is told, or by the wish to end it all, which the nursery is."""

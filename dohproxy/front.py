@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
@@ -36,6 +37,7 @@ from dohproxy.model import (
     Stage,
     Transport,
 )
+from dohproxy.resolve.selected import Begun
 from dohproxy.resolve.straight import Straight
 from dohproxy.wire import constants as c
 from dohproxy.wire.peek import question_at_hand
@@ -117,12 +119,7 @@ class _Asking(Struct, frozen=True, gc=False):
 
     def answered(self, answer: Answer, now: float) -> None:
         """Reply with this answer."""
-        try:
-            reply = self.front.reply(self, answer, now)
-        except Exception as defect:  # noqa: BLE001 -- told
-            tell("a query", defect)
-            reply = self.front.fail(self, ResolveError("internal error"))
-        self.done(reply)
+        self.done(self.front.walled_reply(self, answer, now))
 
     def failed(self, error: ResolveError) -> None:
         """Reply that there is no answer."""
@@ -132,12 +129,14 @@ class _Asking(Struct, frozen=True, gc=False):
         """Reply nothing."""
         self.done(b"")
 
-    async def by_stages(self) -> None:
-        """Reply with what the pipeline says; with nothing if that is cancelled."""
+    async def by_stages(self, begun: Begun | None = None) -> None:
+        """Reply with what the pipeline says; with nothing if that is cancelled. What was begun is taken up, or let go."""
         reply = b""
         try:
-            reply = await self.front.by_stages(self)
+            reply = await self.front.by_stages(self, begun)
         finally:
+            if begun is not None:
+                begun.let_go()
             self.done(reply)
 
 
@@ -176,7 +175,7 @@ class Front:
         """What the keys of the replies of a policy group begin with: no group ever has those of another."""
         prefix = self._prefixes.get(group)
         if prefix is None:
-            prefix = self._prefixes[group] = len(self._prefixes).to_bytes(2)
+            prefix = self._prefixes[group] = len(self._prefixes).to_bytes(4)
         return prefix
 
     async def answer(self, wire: bytes, peer: Peer, transport: Transport) -> bytes:
@@ -212,16 +211,27 @@ class Front:
         query = _query(request, client, trio.current_time() + generation.timeout)
         asking = _Asking(self, request, request.question, client, began, generation, query, done)
         answer = screened(request)
-        return asking if answer is None else self.reply(asking, answer, began)
+        return asking if answer is None else self.walled_reply(asking, answer, began)
 
-    async def by_stages(self, asking: _Asking) -> bytes:
+    async def by_stages(self, asking: _Asking, begun: Begun | None = None) -> bytes:
         """The reply by all stages; b"" where silence is the answer. Raises nothing but cancellation."""
         try:
-            answer = await asking.generation.pipeline.resolve(asking.query)
+            query = asking.query if begun is None else replace(asking.query, begun=begun)
+            answer = await asking.generation.pipeline.resolve(query)
             return self.reply(asking, answer, self._now())
         except ResolveError as error:
             return self.fail(asking, error)
         except BaseException as error:  # whatever a stranger's packet finds in us, the service goes on, and says so
+            if not is_defect(error):
+                raise
+            tell("a query", error)
+            return self.fail(asking, ResolveError("internal error"))
+
+    def walled_reply(self, asking: _Asking, answer: Answer, now: float) -> bytes:
+        """The same as `reply`; a defect is told, and makes it an error."""
+        try:
+            return self.reply(asking, answer, now)
+        except BaseException as error:  # as in by_stages
             if not is_defect(error):
                 raise
             tell("a query", error)

@@ -237,6 +237,8 @@ class Query(Struct, frozen=True, gc=False):
     """Names of upstreams that gave a bad answer to this question already: ask others first."""
     minimal: bool = False
     """Whether a made-up answer will do: of ANY, for those who do not validate (RFC 8482 4.2)."""
+    begun: object = None
+    """What was asked of an upstream already, to be taken up there: a resolve.selected.Begun."""
 
 
 class Stage(Protocol):

@@ -18,6 +18,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from dohproxy.bell import Bell
 from dohproxy.contained import contained, kept
 from dohproxy.core.mmsg import Batch
 from dohproxy.core.pktinfo import wants_packet_info
@@ -30,7 +31,6 @@ from dohproxy.listen.quic_table import QuicTable
 from dohproxy.model import Transport
 from dohproxy.protocol import quic_packets as packets
 from dohproxy.protocol.quic_server import MAX_STREAM, WINDOW, ServerConnection
-from dohproxy.upstream.bell import Bell
 
 log = logging.getLogger(__name__)
 

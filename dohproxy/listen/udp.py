@@ -9,6 +9,7 @@ from functools import partial
 import trio
 
 from dohproxy import courses
+from dohproxy.bell import Bell, Turn
 from dohproxy.contained import kept, tell
 from dohproxy.core import datagrams
 from dohproxy.core.mmsg import BATCH
@@ -16,7 +17,6 @@ from dohproxy.core.pktinfo import wants_packet_info
 from dohproxy.core.pure import Miss
 from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Transport
-from dohproxy.upstream.bell import Bell, Turn
 
 BATCHES = 4
 """Batches taken in a turn at most."""
@@ -99,11 +99,15 @@ class UdpListener:
                 room.leave()
 
     def _answered(self, origin: bytes, room: Room, reply: bytes) -> None:
+        """Take the reply, to be sent soon. Raises nothing: who tells it is innocent."""
         room.leave()
-        if reply:
-            self._counters.rcodes[reply[3] & 15] += 1
-            self._replies.append((origin, reply))
-            self._bell.ring()
+        try:
+            if reply:
+                self._counters.rcodes[reply[3] & 15] += 1
+                self._replies.append((origin, reply))
+                self._bell.ring()
+        except Exception as defect:  # noqa: BLE001 -- told
+            tell("a reply", defect)
 
     async def _send_each_turn(self) -> None:
         while True:

@@ -87,12 +87,14 @@ class Flights:
         flight.outcome = outcome
         self._land(key, flight)
 
-    def hand_over(self, key: Hashable, flight: Flight, take: Take) -> None:
-        """Its asker does not go on with it: if others are on board, `take` does."""
-        if flight.landed is not None and self._nursery is not None:
+    def hand_over(self, key: Hashable, flight: Flight, take: Take, *, always: bool = False) -> bool:
+        """Its asker does not go on with it: if others are on board, or will be, `take` does. Whether it does."""
+        flies_on = (always or flight.landed is not None) and self._nursery is not None
+        if flies_on and self._nursery is not None:
             self._nursery.start_soon(self._fly_alone, key, flight, take)
         else:
             self._land(key, flight)
+        return flies_on
 
     def launch(self, key: Hashable, take: Take) -> None:
         """Start a flight that nobody waits for, unless there is one; at the end of the service nothing is started."""

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from random import SystemRandom
 
 import trio
-from msgspec import Struct
 from msgspec.structs import replace
 
 from dohproxy.config import settings
 from dohproxy.contained import contained
 from dohproxy.courses import Exchange, as_task
+from dohproxy.dnssec.budget import Budget
 from dohproxy.errors import Disconnected, NoReachableUpstream, ResolveError, UpstreamFailed
-from dohproxy.model import INTERNAL, Answer, Name, Query, Question
+from dohproxy.model import INTERNAL, Answer, Name, Query
 from dohproxy.resolve.contest import UNUSUAL, Contest, Outcome
 from dohproxy.resolve.failover import REFUSALS, Tries
 from dohproxy.resolve.hedging import Hedge
@@ -31,13 +31,37 @@ _chance = SystemRandom().random
 _log = logging.getLogger("dohproxy.upstream")
 
 
-class Begun(Struct, frozen=True, gc=False):
-    """A question put to the first upstream, when, and until when (monotonic seconds) it is given to answer alone."""
+class Begun:
+    """A question put to the first upstream, when, and until when (monotonic seconds) it is given to answer alone.
 
-    member: Member
-    began: float
-    exchange: Exchange
-    until: float
+    It ends once: by `Group.succeeded`, by being taken up, or by `let_go`.
+    """
+
+    __slots__ = ("_cd", "_question", "began", "budget", "exchange", "group", "is_over", "member", "until")
+
+    def __init__(self, group: Group, query: Query, member: Member, began: float, exchange: Exchange, until: float) -> None:
+        self.group, self._question, self._cd = group, query.question, query.cd
+        self.member, self.began, self.exchange, self.until = member, began, exchange, until
+        self.is_over = False
+        self.budget: Budget | None = None
+        """What judging its answer may still cost, where that has begun."""
+        member.under_way += 1
+
+    def end(self) -> None:
+        """It is not under way here any more."""
+        if not self.is_over:
+            self.is_over = True
+            self.member.under_way -= 1
+
+    def let_go(self) -> None:
+        """Nobody goes on with it; does nothing to one that is over."""
+        if not self.is_over:
+            self.end()
+            self.exchange.drop()
+
+    def is_of(self, query: Query) -> bool:
+        """Whether it may answer this query."""
+        return not self.is_over and query.question == self._question and query.cd == self._cd and not query.avoid
 
 
 class Group:
@@ -71,8 +95,6 @@ class Group:
         self._is_plain = self._strategy is None
         self._time = trio.current_time
         """The same as that; while it runs with two calls less."""
-        self._begun: dict[tuple[Question, bool], Begun] = {}
-        """What was begun beside the stages and is to be taken up by them."""
 
     def __repr__(self) -> str:
         return f"<Group{self._where}: {self._standing!r}>"
@@ -121,7 +143,8 @@ class Group:
 
         While all goes well this costs no task and no cancel scope, unless several are asked at once.
         """
-        if self._begun and (begun := self._begun.pop((query.question, query.cd), None)) is not None:
+        begun = query.begun
+        if isinstance(begun, Begun) and begun.group is self and begun.is_of(query):
             return await self._taken_up(query, begun)
         began = trio.current_time()
         standing = self._standing
@@ -147,42 +170,32 @@ class Group:
 
     # Begun beside the stages
 
-    def begin(self, query: Query) -> Begun | None:
-        """The question put to who is to be asked first, if that is one; raises ResolveError. See `Straight`."""
+    @property
+    def asks_one(self) -> bool:
+        """Whether all goes well, and a question goes to one upstream first."""
+        return not self._standing.lost and (self._strategy is None or self._strategy.width == 1)
+
+    def begin(self, query: Query) -> Begun:
+        """The question put to who is to be asked first; raises ResolveError. See `Straight`."""
         standing = self._standing
-        if standing.lost or query.avoid or (self._strategy is not None and self._strategy.width > 1):
-            return None
         began = self._time()
         member = standing.order[0] if self._is_plain else self._members_for(query, began)[0]
-        exchange = member.upstream.begin(query)
-        member.under_way += 1
         until = began + (self._usual(member) if self._hedge is None else self._patience(member))
-        return Begun(member, began, exchange, min(query.deadline, until))
+        return Begun(self, query, member, began, member.upstream.begin(query), min(query.deadline, until))
 
     def succeeded(self, begun: Begun) -> None:
         """It was answered, and that was all."""
-        begun.member.under_way -= 1
+        begun.end()
         self._succeeded(begun.member, begun.began)
-
-    def take_up(self, query: Query, begun: Begun) -> None:
-        """Go on with it when the stages ask this question: they are about to."""
-        self._begun[query.question, query.cd] = begun
-
-    def let_go(self, query: Query, begun: Begun) -> None:
-        """If nobody took it up, nobody will."""
-        if self._begun.get((query.question, query.cd)) is begun:
-            del self._begun[query.question, query.cd]
-            begun.member.under_way -= 1
-            begun.exchange.drop()
 
     async def _taken_up(self, query: Query, begun: Begun) -> Answer:
         outcome: Answer | ResolveError | None
         try:
-            outcome = await begun.exchange.answer(begun.until)
+            outcome = await begun.exchange.answer(min(begun.until, query.deadline))
         except ResolveError as error:
             outcome = error
         finally:
-            begun.member.under_way -= 1
+            begun.end()
         return await self._gone_well(query, (begun.member, begun.began, outcome), begun.exchange)
 
     async def _gone_well(self, query: Query, first: Outcome, exchange: Exchange | None) -> Answer:

@@ -3,7 +3,7 @@
 That is what most misses are, and a coroutine in every stage for nothing is most of what they cost. Nothing is decided here:
 each stage is asked for its part, which `resolve` of that stage asks for too (`Policed.let_through`, `Local.find`,
 `Cached.look`, `Validated.at_hand`, …). As soon as one has more to do than go on, the question takes the way through the stages
-from the first; what was begun at an upstream is taken up there (`Group.take_up`). Without this module all is answered the same.
+from the first; what was begun at an upstream is taken up there (`Query.begun`). Without this module all is answered the same.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from dohproxy.cache.answers import Key, key_of
-from dohproxy.contained import is_defect, tell
+from dohproxy.contained import contained, is_defect, tell
 from dohproxy.courses import Course, Courses
+from dohproxy.dnssec.budget import Budget
 from dohproxy.errors import ResolveError
-from dohproxy.model import Answer, Name, Query
+from dohproxy.model import Answer, Name, Query, Security
 from dohproxy.policy.group import blocks
 from dohproxy.resolve.cached import Cached
 from dohproxy.resolve.chased import Chased, has_alias
@@ -27,6 +30,8 @@ from dohproxy.resolve.policed import Passage, Policed
 from dohproxy.resolve.routed import Routed
 from dohproxy.resolve.selected import Begun, Group
 from dohproxy.resolve.validated import Validated
+
+_FAILED = (Security.BOGUS, Security.INDETERMINATE)
 
 
 class Asker(Protocol):
@@ -49,8 +54,8 @@ class Asker(Protocol):
         """Nobody looks for it any more: it all ends."""
         ...
 
-    def by_stages(self) -> Coroutine[object, None, None]:
-        """The whole way, through all stages, to its end."""
+    def by_stages(self, begun: Begun | None = None) -> Coroutine[object, None, None]:
+        """The whole way, through all stages, to its end; what was begun is taken up there, or let go."""
         ...
 
 
@@ -83,7 +88,7 @@ class Straight:
         `now` is by the clock that answers age by.
         """
         try:
-            return self._begin(asker, courses, now)
+            found = self._begin(asker, courses, now)
         except ResolveError:
             return False  # to be met again, where it has its place
         except BaseException as error:
@@ -91,11 +96,18 @@ class Straight:
                 raise
             tell("a query", error)
             return False
+        if isinstance(found, Answer):
+            asker.answered(found, now)
+        return found is not False
 
-    def _begin(self, asker: Asker, courses: Courses, now: float) -> bool:
+    def _begin(self, asker: Asker, courses: Courses, now: float) -> Answer | bool:
+        """The answer at hand, or whether it is asked for."""
         query = asker.query
         question = query.question
-        if query.minimal or (self._is_elsewhere is not None and self._is_elsewhere(query)):
+        zone = self._routed.zone_of(question)
+        if query.minimal or zone is None or not (group := self._groups[zone]).asks_one:
+            return False
+        if self._is_elsewhere is not None and self._is_elsewhere(query):
             return False
         passage = self._policed.passage(query)
         if blocks(passage.asked) or self._local.find(question) is not None:
@@ -104,109 +116,113 @@ class Straight:
         key = key_of(question, below.cd)
         found = self._cached.look(key, below, now)
         if isinstance(found, Answer):
-            asker.answered(self._policed.let_through(query, passage, found), now)
-            return True
+            return False if found.security in _FAILED else self._policed.let_through(query, passage, found)
         if found is not None or self._flights.under_way(key) or self._chased.redirects(below):
             return False
-        zone = self._routed.zone_of(question)
-        if zone is None or (begun := self._groups[zone].begin(below)) is None:
-            return False
-        errand = _Errand(self, courses, asker, passage, below, key, self._groups[zone], begun)
-        if begun.exchange.leave_to(errand, begun.until):
-            errand.flight = self._flights.take_off(key)
-            courses.add(errand)
-        else:
-            errand.group.take_up(below, begun)
-            courses.begin(errand.rest())
+        _Errand(self, courses, asker, passage, below, key, group.begin(below)).begin()
         return True
+
+    def take_off(self, key: Key) -> Flight:
+        """Whoever asks the same meanwhile shares this flight."""
+        return self._flights.take_off(key)
 
     def landed(self, errand: _Errand, now: float) -> Answer | None:
         """The answer as the client may have it; None where that takes the stages. Raises ResolveError where it may not."""
-        query = errand.below
+        query, begun = errand.below, errand.begun
         try:
-            answer = errand.begun.exchange.made(now)
+            answer = begun.exchange.made(now)
         except ResolveError:  # it cannot be read: the stages know what to do
             return None
         if answer.rcode in REFUSALS or has_alias(answer):
             return None
         if self._validated is not None and not query.cd:
             judged = self._validated.at_hand(query, answer)
-            if judged is None:
+            if isinstance(judged, Budget):
+                begun.budget = judged
                 return None
             answer = judged
-        errand.group.succeeded(errand.begun)
+        begun.group.succeeded(begun)
         answer = self._cached.keep(errand.key, query, answer, now)
         self._flights.land(errand.key, errand.flight, answer)
         return self._policed.let_through(errand.asker.query, errand.passage, answer)
 
-    def hand_over(self, errand: _Errand) -> None:
-        """Whoever shares the flight has it taken on."""
+    def turn_off(self, errand: _Errand, *, always: bool = False) -> Begun | None:
+        """The question takes the stages. Where others share the flight, or will, it goes on by itself with what was begun;
+        else that is to be taken up by the asker.
+        """
+        begun = errand.begun
+        take = partial(self._fly_on, errand.key, replace(errand.below, begun=begun), begun)
+        return None if self._flights.hand_over(errand.key, errand.flight, take, always=always) else begun
+
+    async def _fly_on(self, key: Key, query: Query, begun: Begun) -> Answer:
+        try:
+            return await self._cached.fetch(key, query)
+        finally:
+            begun.let_go()
+
+    def give_up(self, errand: _Errand) -> None:
+        """Its asker is gone: whoever shares the flight asks anew."""
+        errand.begun.let_go()
         self._flights.hand_over(errand.key, errand.flight, partial(self._cached.fetch, errand.key, errand.below))
 
 
 class _Errand(Course):
-    """One question on the straight way; a course that is no coroutine."""
+    """One question on the straight way."""
 
-    __slots__ = ("_straight", "asker", "begun", "below", "flight", "group", "key", "passage")
+    __slots__ = ("_courses", "_straight", "asker", "begun", "below", "flight", "key", "passage")
 
     flight: Flight
 
     def __init__(
-        self,
-        straight: Straight,
-        courses: Courses,
-        asker: Asker,
-        passage: Passage,
-        below: Query,
-        key: Key,
-        group: Group,
-        begun: Begun,
+        self, straight: Straight, courses: Courses, asker: Asker, passage: Passage, below: Query, key: Key, begun: Begun
     ) -> None:
-        self._courses = courses
-        self._straight, self.asker, self.passage = straight, asker, passage
-        self.below, self.key, self.group, self.begun = below, key, group, begun
+        self._straight, self._courses, self.asker, self.passage = straight, courses, asker, passage
+        self.below, self.key, self.begun = below, key, begun
+
+    def begin(self) -> None:
+        """Wait for the upstream, or have the stages wait where that takes a task."""
+        if self.begun.exchange.leave_to(self, self.begun.until):
+            self.flight = self._straight.take_off(self.key)
+            self._courses.add(self)
+        else:
+            self._courses.begin(self.asker.by_stages(self.begun))
 
     def step(self) -> None:
-        """The upstream has answered. Raises nothing."""
+        """The upstream has answered."""
+        try:
+            self._land()
+        except BaseException as error:  # noqa: BLE001 -- whoever steps is innocent of it
+            self._fail(error)
+
+    def _land(self) -> None:
         now = self._straight.now()
         try:
             answer = self._straight.landed(self, now)
         except ResolveError as error:
             self.asker.failed(error)
-        except BaseException as error:  # noqa: BLE001 -- whoever steps is innocent of it
-            self._fail(error)
-            return
         else:
             if answer is not None:
                 self.asker.answered(answer, now)
             else:
-                self._turn_off()
-                self._courses.begin(self.rest())
+                self._courses.begin(self.asker.by_stages(self._straight.turn_off(self)))
         self._courses.leave(self)
 
     def go_on(self) -> None:
-        """No answer, or none in time: the stages go on with that, in a task."""
-        self._turn_off()
-        self._courses.promote(self)
+        """No answer, or none in time: the stages go on with that, in a task.
+
+        So that nobody begins the same again before that has its turn, the flight goes on in any case.
+        """
+        begun = self._straight.turn_off(self, always=True)
+        self._courses.promote(self, self.asker.by_stages(begun))
 
     def close(self) -> None:
         """End it where it is."""
-        self._turn_off()
-        self.group.let_go(self.below, self.begun)
+        self._straight.give_up(self)
         self.asker.abandoned()
 
-    def _turn_off(self) -> None:
-        self._straight.hand_over(self)
-        self.group.take_up(self.below, self.begun)
-
-    async def rest(self) -> None:
-        """Through the stages, where what was begun is taken up."""
-        try:
-            await self.asker.by_stages()
-        finally:
-            self.group.let_go(self.below, self.begun)
-
     def _fail(self, error: BaseException) -> None:
-        self._straight.hand_over(self)
-        self.asker.failed(ResolveError("internal error"))
+        """By a defect, which is told."""
+        self._straight.give_up(self)
         self._courses.fail(self, error)
+        with contained("a query"):
+            self.asker.failed(ResolveError("internal error"))

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from dohproxy.cache.proofs import ProofStore
 from dohproxy.courses import as_task
+from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.evidence import Exchange
 from dohproxy.dnssec.replay import evidence_of, recording
 from dohproxy.dnssec.trust import TrustCache
@@ -19,6 +20,7 @@ from dohproxy.dnssec.validate import Asking, Judgement, Need, World, validate
 from dohproxy.errors import ResolveError
 from dohproxy.model import INTERNAL, Answer, Name, Query, Question, Security, Stage
 from dohproxy.resolve.flights import Flights
+from dohproxy.resolve.selected import Begun
 from dohproxy.resolve.witness import Witness
 from dohproxy.wire.constants import DNSKEY
 
@@ -77,7 +79,7 @@ class Validated:
         answer = await self._below.resolve(query)
         if query.cd:
             return answer
-        case = await self._judged(query, answer, self._world(False))
+        case = await self._judged(query, answer, self._world_of(query))
         if case.judged.security in _FAILED and (other := await self._elsewhere(query, answer)):
             if case.judged.security is Security.BOGUS:
                 self._doubt(answer.upstream, query.question, case.judged.ede[0].text if case.judged.ede else "bogus")
@@ -89,17 +91,26 @@ class Validated:
             return await self._on_record(case, self._witness)
         return judged
 
-    def at_hand(self, query: Query, given: Answer) -> Answer | None:
-        """This answer from below with its verdict, as `resolve` would have it; None where that takes asking, or more."""
+    def _world_of(self, query: Query) -> World:
+        """For a judgement of this query; what was spent on it before counts (see `at_hand`)."""
+        world, begun = self._world(False), query.begun
+        return replace(world, budget=begun.budget) if isinstance(begun, Begun) and begun.budget is not None else world
+
+    def at_hand(self, query: Query, given: Answer) -> Answer | Budget:
+        """This answer from below with its verdict, as `resolve` would have it.
+
+        Where that takes asking, or more, what is left of the budget that the query carries.
+        """
+        world = self._world(False)
         try:
-            next(validate(query.question, given, self._world(False)))
+            next(validate(query.question, given, world))
         except StopIteration as end:
             judgement: Judgement = end.value
         else:
-            return None
+            return world.budget
         security = judgement.security
         if security in _FAILED or (self._witness is not None and self._witness.recorder.wants(query.client, security)):
-            return None
+            return world.budget
         if judgement.aging:
             self._renew(judgement.aging)
         judged = _as_judged(given, judgement)

@@ -13,6 +13,7 @@ from math import inf
 import trio
 from msgspec import Struct
 
+from dohproxy.bell import Bell
 from dohproxy.contained import is_defect, tell
 from dohproxy.courses import Course, parked, stepped
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
@@ -20,7 +21,6 @@ from dohproxy.model import Answer, Question, Transport
 from dohproxy.protocol.session import Received, Session
 from dohproxy.upstream.addresses import Addresses
 from dohproxy.upstream.answers import answer_from
-from dohproxy.upstream.bell import Bell
 
 _SPOILT = "the connection ended by a defect of the proxy"
 UNUSUAL = 0.4

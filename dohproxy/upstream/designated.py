@@ -9,13 +9,13 @@ from typing import Protocol
 import trio
 from msgspec.structs import replace
 
+from dohproxy.bell import Bell
 from dohproxy.config import settings
 from dohproxy.contained import contained
 from dohproxy.courses import Exchange
 from dohproxy.errors import DohproxyError, NoReachableUpstream, ResolveError
 from dohproxy.identity.own import OwnCertificate
 from dohproxy.model import Query
-from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.discovery import Offer, discover
 from dohproxy.upstream.tls import TlsClient
 

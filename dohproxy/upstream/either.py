@@ -9,12 +9,12 @@ from typing import Protocol
 
 import trio
 
+from dohproxy.bell import Bell
 from dohproxy.contained import contained, kept
 from dohproxy.courses import Course, as_task
 from dohproxy.errors import Disconnected, NoHandshake, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.upstream.answers import answered
-from dohproxy.upstream.bell import Bell
 from dohproxy.upstream.bootstrap import Locate
 from dohproxy.upstream.connection import Exchange
 from dohproxy.upstream.pool import Pool

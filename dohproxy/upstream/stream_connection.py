@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import trio
 
+from dohproxy.bell import Turn
 from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.protocol.session import StreamSession
-from dohproxy.upstream.bell import Turn
 from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
 from dohproxy.upstream.connection import Connection, Route, State
 from dohproxy.upstream.tls import Layer, Unwelcome

@@ -543,13 +543,18 @@ def ordinary_reply(answer, request, int payload_size):
 
 
 def finished_reply(answer, request, int payload_size, double now, Py_ssize_t limit, double share, int security, bint told):
-    """As finish of core/finished.py, for ordinary answers that are new and fit."""
-    cdef _Writer writer = written_reply(answer, request, payload_size)
+    """As finish of core/finished.py, for ordinary answers that fit."""
+    cdef _Writer writer
     cdef double born = answer.born, until
     cdef bytes key, sent, asked = request.qname
-    if writer is None or now - born >= 1 or writer.size > limit or not 0 <= security <= 255:
+    if not now - born < FOREVER or not 0 <= security <= 255:
+        return None
+    writer = written_reply(answer, request, payload_size)
+    if writer is None or writer.size > limit:
         return None
     sent = PyBytes_FromStringAndSize(<char *>writer.out, writer.size)
+    if now - born >= 1 and writer.ttl != FOREVER:
+        age(<uint8_t *>PyBytes_AS_STRING(sent), writer.ttl_offsets, <uint32_t>(now - born))
     stamped(<uint8_t *>PyBytes_AS_STRING(sent), request.id, asked)
     if writer.ttl == FOREVER:
         return sent, None, None
@@ -561,6 +566,18 @@ def finished_reply(answer, request, int payload_size, double now, Py_ssize_t lim
         return sent, None, None
     wire = PyBytes_FromStringAndSize(<char *>writer.out, writer.size)
     return sent, key, packed(wire, writer.ttl_offsets, born, until, writer.opt_at, security, told)
+
+
+cdef void age(uint8_t *octets, list offsets, uint32_t older):
+    """Count the TTLs down, as far as they go."""
+    cdef Py_ssize_t at
+    cdef uint32_t ttl
+    for offset in offsets:
+        at = offset
+        ttl = four(octets + at)
+        ttl = ttl - older if ttl > older else 0
+        put_number(octets + at, ttl >> 16)
+        put_number(octets + at + 2, ttl & 0xFFFF)
 
 
 cdef void stamped(uint8_t *octets, int id, bytes qname) noexcept:

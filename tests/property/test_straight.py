@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import dns.message
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +15,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from wires import answer_to, serving
 
 from dohproxy import courses
-from dohproxy.model import Transport
+from dohproxy.cache.answers import key_of
+from dohproxy.model import Answer, Ede, Question, Security, Transport
+from dohproxy.resolve import validated
 
 CONFIG = """
 [listen]
@@ -95,8 +100,7 @@ class Run:
             await wait_all_tasks_blocked()
             self.asked = sum(pool.count for pool in pools.values())
             assert not service._core._flights._flights
-            assert all(not group._begun for group in service._core._groups.values())
-            assert all(m.under_way == 0 for group in service._core._groups.values() for m in group._standing.members)
+            assert idle(service)
 
     def _count(self, straight: Any) -> None:
         landed = straight.landed
@@ -139,6 +143,11 @@ def without_straight(generation: Any) -> Any:
     return type(generation)(
         *(getattr(generation, field) for field in generation.__struct_fields__ if field != "straight"), straight=None
     )
+
+
+def idle(service: Any) -> bool:
+    """Whether nothing is under way at any upstream."""
+    return all(m.under_way == 0 for group in service._core._groups.values() for m in group._standing.members)
 
 
 def outcome(steps: list[Any], *, straight: bool) -> Run:
@@ -189,24 +198,118 @@ async def test_what_is_under_way_when_its_owner_ends_is_given_up(autojump_clock:
                 scope.cancel()
         await wait_all_tasks_blocked()
         assert told == [b"", b""]
-        group = service._core._groups[b"\0"]
-        assert not group._begun
-        assert [member.under_way for member in group._standing.members] == [1, 0]  # the flight, for who was on board
+        assert not idle(service)  # the flight goes on, for who was on board
         await trio.sleep(30)
         assert not service._core._flights._flights
-        assert [member.under_way for member in group._standing.members] == [0, 0]
+        assert idle(service)
 
 
 async def test_a_defect_on_the_way_costs_one_question(autojump_clock: MockClock, caplog: Any) -> None:
     told: list[bytes] = []
-    async with serving(CONFIG) as (service, _, pools), courses.owned() as begun:
+    async with at_rest() as (service, pools, begun):
         straight: Any = service.front._generation.straight
         landed, straight.landed = straight.landed, None
         service.front.begin(dns.message.make_query("a.example.", "A").to_wire(), HOSTS[0], Transport.UDP, begun, told.append)
         Run._act(pools, "reply", "address")
         assert [dns.message.from_wire(reply).rcode() for reply in told] == [2]
         assert [record.exc_info[0] for record in caplog.records] == [TypeError]
+        assert idle(service)
         straight.landed = landed
         service.front.begin(dns.message.make_query("b.example.", "A").to_wire(), HOSTS[0], Transport.UDP, begun, told.append)
         Run._act(pools, "reply", "address")
         assert dns.message.from_wire(told[1]).answer
+
+
+def asked(service: Any, begun: courses.Courses, name: str, done: Callable[[bytes], None], **more: Any) -> None:
+    service.front.begin(dns.message.make_query(name, "A", **more).to_wire(), HOSTS[1], Transport.UDP, begun, done)
+
+
+@asynccontextmanager
+async def at_rest(config: str = CONFIG, *, straight: bool = True) -> AsyncIterator[tuple[Any, Any, courses.Courses]]:
+    """A service whose probes were answered."""
+    async with serving(config) as (service, _, pools), courses.owned() as begun:
+        if not straight:
+            service.front.replace(without_straight(service.front._generation))
+        for _ in range(2):
+            await wait_all_tasks_blocked()
+            for pool in pools.values():
+                pool.look()
+        yield service, pools, begun
+
+
+@pytest.mark.parametrize("straight", [True, False])
+async def test_who_asks_when_another_is_just_late_shares_what_comes_of_it(autojump_clock: MockClock, straight: bool) -> None:
+    """However the tasks of that moment are ordered: nothing is asked more, and nobody waits longer."""
+    for _ in range(8):
+        assert await waits_of_two(straight=straight) == [True, True]
+
+
+async def waits_of_two(*, straight: bool) -> list[bool]:
+    """Whether either is told within the time of one question."""
+    told: list[float] = []
+    async with at_rest(straight=straight) as (service, pools, begun):
+        began = trio.current_time()
+        asked(service, begun, "a.example.", lambda _: told.append(trio.current_time() - began))
+        [connection] = pools["one"]._connections
+        await trio.sleep_until(next(iter(connection._under_way.values())).until)
+        asked(service, begun, "a.example.", lambda _: told.append(trio.current_time() - began))
+        await trio.sleep(60)
+        for pool in pools.values():
+            pool.look()
+        await wait_all_tasks_blocked()
+        assert idle(service)
+        return [wait < 5.5 for wait in told]
+
+
+@pytest.mark.parametrize("straight", [True, False])
+async def test_who_tells_of_an_answer_is_innocent_of_a_defect(autojump_clock: MockClock, straight: bool, caplog: Any) -> None:
+    def fail(_: bytes) -> None:
+        raise KeyError("a defect")
+
+    with trio.fail_after(30):
+        async with at_rest(straight=straight) as (service, pools, begun):
+            asked(service, begun, "a.example.", fail)
+            Run._act(pools, "reply", "address")
+    assert {record.exc_info[0] for record in caplog.records} == {KeyError}
+
+
+VALIDATING = """
+[listen]
+udp = ["127.0.0.1:5300"]
+[[upstream]]
+url = "tls://192.0.2.1"
+name = "one"
+[dnssec]
+mode = "log-only"
+report_errors = true
+"""
+
+
+async def test_a_failed_answer_at_hand_is_for_the_stages_to_tell(autojump_clock: MockClock) -> None:
+    async with at_rest(VALIDATING) as (service, pools, begun):
+        core, question = service._core, Question(b"\x01b\x07example\0", 1)
+        failed = Answer(0, security=Security.BOGUS, ede=(Ede(6, "bogus"),), agent=b"\5agent\0", born=trio.current_time())
+        core._cached._failures.put(key_of(question, False), failed, core._now())
+        asked(service, begun, "b.example.", lambda _: None)
+        await wait_all_tasks_blocked()
+        pools["one"].look()
+        assert [str(message.question[0].name) for message, _ in pools["one"].asked] == ["_er.1.b.example.6._er.agent."]
+        begun.close()
+
+
+async def test_what_was_judged_at_hand_counts_in_the_budget_of_the_stages(autojump_clock: MockClock, monkeypatch: Any) -> None:
+    budgets: list[Any] = []
+    judge = validated.validate
+
+    def judging(question: Any, answer: Any, world: Any) -> Any:
+        budgets.append(world.budget)
+        return judge(question, answer, world)
+
+    monkeypatch.setattr(validated, "validate", judging)
+    async with at_rest(VALIDATING.replace("log-only", "validate")) as (service, pools, begun):
+        asked(service, begun, "b.example.", lambda _: None)
+        Run._act(pools, "reply", "address")  # unsigned, and whether it may be takes links that nobody has
+        await wait_all_tasks_blocked()
+        assert len(budgets) == 2
+        assert budgets[0] is budgets[1]
+        begun.close()

@@ -55,7 +55,7 @@ async def test_a_course_may_begin_another_while_it_is_stepped(log):
 
     async with courses.owned() as own:
         own.begin(outer())
-    assert [type(seen) for seen in log] == [courses.Course, bool]
+    assert [type(seen) for seen in log] == [courses._Coroutine, bool]
     assert log[1]
 
 

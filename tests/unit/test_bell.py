@@ -3,7 +3,7 @@
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from dohproxy.upstream.bell import Bell, Turn
+from dohproxy.bell import Bell, Turn
 
 
 async def heard_by_a_task(bell, ring):
@@ -91,3 +91,33 @@ async def test_a_turn_that_fails_is_ended_all_the_same():
     except ConnectionError:
         pass
     assert done == [True]
+
+
+async def test_what_is_no_exception_costs_no_other_bell_anything():
+    class Panic(BaseException):
+        pass
+
+    done = []
+
+    def fail():
+        raise Panic
+
+    bell, other = Bell(fail), Bell(lambda: done.append(True) or True)
+
+    def turn():
+        with Turn():
+            bell.ring()
+            other.ring()
+
+    assert await heard_by_a_task(bell, turn) == 1
+    assert done == [True]
+
+
+async def test_what_is_rung_for_while_it_is_done_is_done_again():
+    bell = Bell(lambda: bell.ring() or True)
+
+    def turn():
+        with Turn():
+            bell.ring()
+
+    assert await heard_by_a_task(bell, turn) == 1

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import trio
 
-from dohproxy.contained import tell
+from dohproxy.contained import is_defect, tell
 
 
 def _never() -> bool:
@@ -39,13 +39,15 @@ class Bell:
             _turn.append(self)
 
     def end_turn(self) -> None:
-        """Do it here and now, and have the listener do the rest."""
+        """Do it here and now, and have the listener do the rest. Raises nothing: whoever ends the turn is innocent."""
+        self._rung = False
         try:
             if self._at_once():
-                self._rung = False
                 return
-        except Exception as defect:  # noqa: BLE001 -- whoever ends the turn is innocent of it
-            tell("sending", defect)
+        except BaseException as error:  # noqa: BLE001 -- the listener meets it too, and it is for its owner
+            if is_defect(error):
+                tell("sending", error)
+        self._rung = True
         self._wake()
 
     def _wake(self) -> None:
