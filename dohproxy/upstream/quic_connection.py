@@ -7,6 +7,7 @@ from math import inf
 import trio
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent
 
+from dohproxy.bell import Turn
 from dohproxy.errors import Disconnected, MalformedMessage, NoHandshake, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.identity.own import BadCertificate
 from dohproxy.protocol.quic_client import QuicSession
@@ -97,8 +98,9 @@ class QuicConnection(Connection):
         self._heard = path.spoke
         events = path.events()
         try:
-            for event in events:
-                self._handle_untrusted(path, event)
+            with Turn():
+                for event in events:
+                    self._handle_untrusted(path, event)
         except MalformedMessage as error:
             path.quic.close(self._session.protocol_error)
             self._end(UpstreamFailed(str(error)))
@@ -130,6 +132,12 @@ class QuicConnection(Connection):
             await self._bell.heard()
             if self._path is not None:
                 self._send(self._path)
+
+    def _send_at_once(self) -> bool:
+        if self._path is None or self.state is State.CLOSED:
+            return False
+        self._send(self._path)
+        return True
 
     def _send(self, path: Path) -> None:
         try:
