@@ -84,9 +84,7 @@ class Validated:
             if case.judged.security is Security.BOGUS:
                 self._doubt(answer.upstream, query.question, case.judged.ede[0].text if case.judged.ede else "bogus")
             case = other
-        judged = case.judged
-        if judged.security is Security.SECURE and self._proofs is not None:
-            self._proofs.learn(judged, self._now())
+        judged = self._learnt(case.judged)
         if self._witness is not None and self._witness.recorder.wants(query.client, judged.security):
             return await self._on_record(case, self._witness)
         return judged
@@ -113,8 +111,10 @@ class Validated:
             return world.budget
         if judgement.aging:
             self._renew(judgement.aging)
-        judged = _as_judged(given, judgement)
-        if security is Security.SECURE and self._proofs is not None:
+        return self._learnt(_as_judged(given, judgement))
+
+    def _learnt(self, judged: Answer) -> Answer:
+        if judged.security is Security.SECURE and self._proofs is not None:
             self._proofs.learn(judged, self._now())
         return judged
 
