@@ -26,6 +26,7 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived
 
 from dohproxy.protocol.doh_exchange import ResponseHead, response_head
 from dohproxy.protocol.quic_brief import BriefStreams
+from dohproxy.protocol.remembered import Remembered
 
 Headers = list[tuple[bytes, bytes]]
 _SERVERS_UNIDIRECTIONAL = 3
@@ -33,14 +34,11 @@ _SERVERS_UNIDIRECTIONAL = 3
 _MOST_HEADERS = 65536
 """Octets of response headers; a server that sends more is up to something."""
 
-
-_REMEMBERED = 256
-"""Blocks of headers, of either kind."""
 _STATIC = b"\0"
 """How a block begins that refers to nothing that was sent before (RFC 9204 4.5.1.1)."""
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(256)
 def _data_head(size: int) -> bytes:
     """What is ahead of a body of so many octets."""
     return encode_uint_var(FrameType.DATA) + encode_uint_var(size)
@@ -55,9 +53,9 @@ class Http3(H3Connection):
 
     def __init__(self, quic: BriefStreams) -> None:
         self._asking = quic
-        self._heads: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._heads = Remembered[tuple[tuple[bytes, bytes], ...], bytes]()
         """HEADERS frames of requests."""
-        self._meanings: dict[bytes, ResponseHead] = {}
+        self._meanings = Remembered[bytes, ResponseHead]()
         """What blocks of responses say."""
         self._control = bytearray()
         self._control_stream = -1
@@ -100,9 +98,7 @@ class Http3(H3Connection):
             self._quic.send_stream_data(self._local_encoder_stream_id, instructions)
         frame = encode_frame(FrameType.HEADERS, bytes(block))
         if not instructions and block.startswith(_STATIC):
-            if len(self._heads) >= _REMEMBERED:
-                self._heads.clear()
-            self._heads[fields] = frame
+            self._heads.keep(fields, frame, len(frame))
         return frame
 
     def whole(self, event: StreamDataReceived) -> tuple[ResponseHead, bytes] | None:
@@ -136,9 +132,7 @@ class Http3(H3Connection):
         head = response_head(headers)
         if head.is_interim:
             return None
-        if len(self._meanings) >= _REMEMBERED:
-            self._meanings.clear()
-        self._meanings[block] = head
+        self._meanings.keep(block, head, len(block))
         return head
 
     def _init_connection(self) -> None:
