@@ -50,6 +50,16 @@ class _Table(HeaderTable):
         self.changes += 1
         super()._shrink()
 
+    @property
+    def maxsize(self) -> int:
+        """Octets; a block that says how many is heeded each time that it comes (RFC 7541 6.3)."""
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, size: int) -> None:
+        self.changes += 1
+        HeaderTable.maxsize.fset(self, size)  # type: ignore[attr-defined]  # of a property
+
 
 class _Split(NamedTuple):
     """A block that is nothing but references to the table, and the path: how a client sends one GET request after another."""

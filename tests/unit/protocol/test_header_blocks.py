@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dohproxy.errors import MalformedMessage
 from dohproxy.protocol.doh_request import MOST_HEADERS, Response, head_untrusted
-from dohproxy.protocol.header_blocks import NO_TABLE, RequestDecoder, ResponseDecoder, response_block
+from dohproxy.protocol.header_blocks import NO_TABLE, RequestDecoder, ResponseDecoder, Undecodable, response_block
 
 PATHS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=300).map(lambda text: b"/" + text.encode())
 METHODS = st.sampled_from([b"GET", b"HEAD", b"POST"])
@@ -121,3 +121,36 @@ def test_small_ones_are_remembered_up_to_a_number():
         block = b"\x88" + UNINDEXED + b"\3age\4%04d" % n
         assert decoder.head_untrusted(block).age == decoder.head_untrusted(block).age == n
         assert 0 < len(decoder._known) <= 256
+
+
+EMPTIED, WHOLE_AGAIN = b"\x20", b"\x3f\xe1\x1f"
+"""A table of no octets, and one of 4096 (RFC 7541 6.3)."""
+AGE_ADDED, AGE_OF_TABLE = b"\x88\x40\3age\0012", b"\x88\xbe"
+
+
+@pytest.mark.parametrize("last", [b"\x89", b"\x88"])
+def test_a_block_that_resizes_the_table_does_so_each_time(last):
+    ours, theirs = ResponseDecoder(65536), Decoder()
+    blocks = [EMPTIED + b"\x88", WHOLE_AGAIN + b"\x88", EMPTIED + last, WHOLE_AGAIN + b"\x88", AGE_ADDED, AGE_OF_TABLE]
+    for block in blocks:
+        age = dict(theirs.decode(block, raw=True)).get(b"age", b"0")
+        assert ours.head_untrusted(block).age == int(age)
+    assert age == b"2"
+
+
+def test_what_referred_to_a_table_that_was_emptied_is_an_error():
+    ours = ResponseDecoder(65536)
+    ours.head_untrusted(AGE_ADDED)
+    assert ours.head_untrusted(AGE_OF_TABLE).age == ours.head_untrusted(AGE_OF_TABLE).age == 2
+    ours.head_untrusted(EMPTIED + b"\x88")
+    with pytest.raises(Undecodable):
+        ours.head_untrusted(AGE_OF_TABLE)
+
+
+def test_a_request_that_referred_to_a_table_that_was_emptied_is_an_error():
+    ours, ahead = RequestDecoder(), b"\x82\x87\x84\x01\1a"
+    ours.head_untrusted(ahead + b"\x40\x0ccontent-type\1a")
+    assert ours.head_untrusted(ahead + b"\xbe").media == ours.head_untrusted(ahead + b"\xbe").media == b"a"
+    ours.head_untrusted(EMPTIED + ahead)
+    with pytest.raises(Undecodable):
+        ours.head_untrusted(ahead + b"\xbe")
