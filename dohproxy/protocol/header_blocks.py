@@ -195,8 +195,13 @@ class RequestEncoder:
         return block
 
     def resize(self, table: int) -> None:
-        """The server keeps a table of so many octets (RFC 7541 4.2)."""
-        self._encoder.header_table_size = table
+        """The server keeps a table of so many octets: the next block says so, and which was the smallest (RFC 7541 4.2)."""
+        encoder = self._encoder
+        if table == encoder.header_table_size:
+            return
+        encoder.header_table_size = table
+        if len(encoder.table_size_changes) > 2:
+            encoder.table_size_changes = [min(encoder.table_size_changes), table]
         self._known.clear()
 
 

@@ -5,6 +5,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RemoteSettingsChanged, RequestReceived
 from h2.settings import SettingCodes
+from hpack import Decoder
 from http2_clients import (
     CONTINUATION,
     DATA,
@@ -13,12 +14,14 @@ from http2_clients import (
     GOAWAY,
     HEADERS,
     PING,
+    PREFACE,
     PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
     block,
     frame,
+    frames_in,
     post,
 )
 
@@ -81,6 +84,42 @@ def test_requests_are_what_was_asked_however_often(table):
     events = server.receive_data(client.take())
     assert [list(event.headers) for event in events if isinstance(event, RequestReceived)] == [one[0] for one in requests]
     assert [event.data for event in events if isinstance(event, DataReceived)] == [one[1] for one in requests if one[1]]
+
+
+def tables(*sizes):
+    return b"".join(setting(SettingCodes.HEADER_TABLE_SIZE, size) for size in sizes)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(0,), (0, 0), (100, 100), (4096,), (0, 4096), (4096, 0), (100, 4096, 4096), (65536, 100, 65536), (4096, 0, 0, 4096)],
+)
+def test_the_server_changes_its_table_amid_requests(sizes):
+    client, decoder = settled(), Decoder()
+
+    def asked_for(*paths):
+        for path in paths:
+            client.ask(post(path), b"")
+        blocks = [payload for kind, _, _, payload in frames_in(client.take().removeprefix(PREFACE)) if kind == HEADERS]
+        return [dict(decoder.decode(block, raw=True))[b":path"] for block in blocks]
+
+    assert asked_for(b"/dns-query", b"/b") == [b"/dns-query", b"/b"]
+    [*_] = client.receive_untrusted(tables(*sizes))
+    decoder.max_allowed_table_size = sizes[-1]  # it now insists on an update (RFC 7541 4.2)
+    assert asked_for(b"/a", b"/a", b"/b", b"/dns-query", b"/b") == [b"/a", b"/a", b"/b", b"/dns-query", b"/b"]
+
+
+def test_a_table_that_changes_without_end_is_told_of_twice():
+    client = settled()
+    for _ in range(100):
+        [*_] = client.receive_untrusted(tables(4000, 4001) * 50)
+    client.take()
+    client.ask(post(), b"")
+    assert int.from_bytes(client.take()[:3]) < 200
+    [*_] = client.receive_untrusted(tables(10, 20, 2000, 1000))
+    client.take()
+    client.ask(post(), b"")
+    assert client.take()[9:].startswith(b"\x2a\x3f\xc9\x07")  # 10, 1000
 
 
 def test_the_servers_limits():
