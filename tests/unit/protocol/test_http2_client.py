@@ -182,6 +182,36 @@ def test_interim_responses_and_trailers_say_nothing():
     assert answered(asked(), *frames, frame(HEADERS, END_HEADERS | END_STREAM, 1, trailers)) == ANSWER
 
 
+def test_empty_pieces_are_not_kept():
+    session = asked()
+    session.receive_untrusted(frame(HEADERS, END_HEADERS, 1, GOOD) + frame(DATA, 0, 1, b"") * 1000)
+    assert not session._streams[1]._body
+    assert answered(session, frame(DATA, END_STREAM, 1, ANSWER)) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, block([(b":status", b"503")])),
+        frame(DATA, END_STREAM, 1, b"ahead of headers"),
+        frame(HEADERS, END_HEADERS, 1, GOOD) + frame(DATA, 0, 1, bytes(16384)) * 3 + frame(DATA, END_STREAM, 1, bytes(16384)),
+    ],
+)
+def test_what_the_server_has_ended_is_not_reset(last):
+    session = asked()
+    session.take()
+    assert isinstance(answered(session, last), UpstreamFailed)
+    assert not [kind for kind, *_ in frames_in(b"".join(session.take())) if kind == RST_STREAM]
+    assert not session._streams
+
+
+def test_what_is_refused_before_its_end_is_reset():
+    session = asked()
+    session.take()
+    assert isinstance(answered(session, frame(HEADERS, END_HEADERS, 1, block([(b":status", b"503")]))), UpstreamFailed)
+    assert [kind for kind, *_ in frames_in(b"".join(session.take()))] == [RST_STREAM]
+
+
 def test_headers_in_pieces_and_bodies_with_padding():
     frames = [frame(HEADERS, 0, 1, GOOD[:3]), frame(CONTINUATION, END_HEADERS, 1, GOOD[3:])]
     assert answered(asked(), *frames, frame(DATA, END_STREAM | 8, 1, b"\5" + ANSWER + bytes(5))) == ANSWER
