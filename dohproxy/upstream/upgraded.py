@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ import trio
 
 from dohproxy.config import settings
 from dohproxy.contained import contained
-from dohproxy.errors import MalformedMessage, ResolveError
+from dohproxy.errors import DohproxyError, MalformedMessage, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.protocol.alt_svc import Alternative, http3_untrusted
 from dohproxy.upstream.connection import Exchange
@@ -30,6 +31,8 @@ _PATIENCE = 5.0
 _SHARE = 0.9
 """Of the time that a record counts: then it is asked for anew, so that what it says need not end."""
 _HTTPS = 443
+
+_log = logging.getLogger("dohproxy.upstream")
 
 
 class Upgraded(Either):
@@ -49,6 +52,8 @@ class Upgraded(Either):
         super().__init__(sure(self._told))
         self._host, self._own_port, self._make = upstream.host, upstream.port, swift
         self._port = 0
+        self._swap_at = -inf
+        """From when on there may be another way."""
         self._question, self._ask_at = _question(upstream.host, upstream.port), -inf
 
     def begin(self, query: Query) -> Exchange | BothWays:
@@ -68,9 +73,20 @@ class Upgraded(Either):
             self._use(found)
 
     def _use(self, found: Alternative) -> None:
-        make = partial(self._make, found.port) if found.port != self._port else None
-        self._port = found.port
-        self.offered(make, found.seconds)
+        """For as long as it says; one way makes room for another once in a while only, whatever the server says."""
+        if found.port == self._port and self.swift is not None:
+            return self.offered(None, found.seconds)
+        now = trio.current_time()
+        if now < self._swap_at:
+            return None
+        self._swap_at = now + SHORTEST
+        try:
+            self.offered(partial(self._make, found.port), found.seconds)
+        except DohproxyError as error:
+            _log.warning("upstream %s cannot be asked by HTTP/3: %s", self.name, error)
+        else:
+            self._port = found.port
+        return None
 
     async def _ask(self, question: Question) -> None:
         pause = SHORTEST
