@@ -59,6 +59,8 @@ class Http3(H3Connection):
         """What blocks of responses say."""
         self._control = bytearray()
         self._control_stream = -1
+        self._others = set[int]()
+        """Unidirectional streams that are no control stream."""
         self._skip = 0
         self.last_stream: int | None = None
         """From which on the server answers none, once it said so (RFC 9114 5.2)."""
@@ -141,12 +143,16 @@ class Http3(H3Connection):
 
     def _look_for_goaway(self, event: StreamDataReceived) -> None:
         """Reads the control stream along with aioquic, which sees to it that it is well-formed."""
-        if self._control_stream < 0 and event.data and event.data[0] == StreamType.CONTROL:
+        if event.stream_id == self._control_stream:
+            self._control += event.data
+        elif self._control_stream >= 0 or event.stream_id in self._others or not event.data:
+            return
+        elif event.data[0] == StreamType.CONTROL:
             self._control_stream = event.stream_id
             self._control += event.data[1:]
-        elif event.stream_id == self._control_stream:
-            self._control += event.data
+            self._others.clear()
         else:
+            self._others.add(event.stream_id)
             return
         while self._next_frame():
             pass

@@ -30,3 +30,12 @@ def test_large_headers_are_not_remembered():
         assert head.alt_svc == value
     client.whole(response(400, STATUS_200))
     assert list(client._meanings) == [STATUS_200]
+
+
+def test_a_stream_is_known_by_its_first_octet():
+    client = http()
+    grease, control = (7, 3)
+    pieces = [(grease, b""), (grease, b"\x21"), (grease, b"\0\7\1\0"), (control, b"\0\4\0"), (control, b"\7\1\4")]
+    for stream, data in pieces:
+        client._look_for_goaway(StreamDataReceived(data=data, end_stream=False, stream_id=stream))
+    assert client.last_stream == 4
