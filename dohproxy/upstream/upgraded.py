@@ -99,7 +99,7 @@ class Upgraded(Either):
         """Ask for the record, by whichever way, and do as it says; the seconds until it is asked for again."""
         try:
             answer = await self.resolve(Query(question, INTERNAL, trio.current_time() + _PATIENCE))
-            found = _http3_in(answer, self._host, self._own_port)
+            found = _http3_in(answer, question.qname, self._host, self._own_port)
         except (ResolveError, MalformedMessage):
             return SHORTEST
         if found is None:
@@ -119,11 +119,15 @@ def _question(host: str, port: int) -> Question | None:
     return None
 
 
-def _http3_in(answer: Answer, host: str, port: int) -> Alternative | None:
-    """The preferred way over HTTP/3 to the same host; None where there is none. Raises MalformedMessage (RFC 9460 2.2)."""
+def _http3_in(answer: Answer, asked: bytes, host: str, port: int) -> Alternative | None:
+    """The preferred way over HTTP/3 to the same host, whose record has the name `asked`; None where there is none.
+
+    Raises MalformedMessage (RFC 9460 2.2).
+    """
     told = [rrset for rrset in answer.answer if rrset.rdtype == HTTPS]
-    services = [parse_service_untrusted(rdata) for rrset in told for rdata in rrset.rdatas]
-    usable = [service for service in services if _is_http3(service, from_text(host).lower())]
+    services = [(rrset.owner, parse_service_untrusted(rdata)) for rrset in told for rdata in rrset.rdatas]
+    own = from_text(host).lower()
+    usable = [one for owner, one in services if _is_http3(one, (ROOT, own) if owner.lower() == asked else (own,))]
     if not usable:
         return None
     best = min(usable, key=lambda service: service.priority)
@@ -131,6 +135,9 @@ def _http3_in(answer: Answer, host: str, port: int) -> Alternative | None:
     return Alternative(best.port or port, min(max(ttl, SHORTEST), LONGEST))
 
 
-def _is_http3(service: Service, host: bytes) -> bool:
-    """Aliases, other hosts, and records that need what is not known here are of no use."""
-    return service.priority > 0 and service.target in (ROOT, host) and not service.unknown and "h3" in service.alpn
+def _is_http3(service: Service, hosts: tuple[bytes, ...]) -> bool:
+    """Aliases, other hosts than these, and records that need what is not known here are of no use.
+
+    A target that is the root stands for the record's owner (RFC 9460 2.5.2).
+    """
+    return service.priority > 0 and service.target in hosts and not service.unknown and "h3" in service.alpn

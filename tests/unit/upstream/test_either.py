@@ -7,6 +7,7 @@ from math import inf
 from pathlib import Path
 
 import dns.message
+import dns.rdata
 import dns.rdatatype
 import dns.rrset
 import pytest
@@ -18,11 +19,12 @@ from quic_peers import QuicBench, QuicPeer, silence
 
 from dohproxy.config.settings import Forwarding
 from dohproxy.errors import NoReachableUpstream
-from dohproxy.model import Transport
+from dohproxy.model import Answer, RRset, Transport
 from dohproxy.upstream.doh3 import Doh3
 from dohproxy.upstream.either import Either
 from dohproxy.upstream.schemes import open_upstream
-from dohproxy.upstream.upgraded import Upgraded
+from dohproxy.upstream.upgraded import Upgraded, _http3_in
+from dohproxy.wire.names import from_text
 
 LIMIT = 10.0
 """Seconds that no test of this file comes near, unless something hangs."""
@@ -383,6 +385,24 @@ async def test_records_that_lead_nowhere(bench: QuicBench, records: list[str]) -
     for _ in range(2):
         assert (await upstream.resolve(ask())).transport is Transport.DOH
     assert upstream.swift is None and len(over_tcp.asked) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("owner", "target", "port"),
+    [
+        ("dns.test.", ".", 8443),
+        ("DNS.test.", ".", 8443),
+        ("elsewhere.test.", ".", None),
+        ("elsewhere.test.", "dns.test.", 8443),
+        ("dns.test.", "elsewhere.test.", None),
+    ],
+)
+def test_a_record_that_an_alias_led_to_is_not_of_the_same_host(owner: str, target: str, port: int | None) -> None:
+    rdata = dns.rdata.from_text("IN", "HTTPS", f"1 {target} alpn=h3 port=8443").to_wire()
+    assert isinstance(rdata, bytes)
+    told = RRset(owner=from_text(owner), rdtype=65, rdclass=1, ttl=300, rdatas=(rdata,))
+    found = _http3_in(Answer(0, answer=(told,)), from_text("dns.test."), "dns.test", 443)
+    assert (found and found.port) == port
 
 
 async def test_a_record_is_asked_for_again_before_it_ends(bench: QuicBench) -> None:
