@@ -39,13 +39,18 @@ MAX_DEPTH: Final = 4
 """Certificates between a client's and an authority's, at most; each may have been signed by each, and all is tried."""
 MAX_KNOWN: Final = 16384
 """Certificates whose verdict is remembered."""
+MAX_CHAINS: Final = 4096
+"""Certificates of which it is remembered what they were verified by."""
 _CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 _UNREADABLE = (*UNREADABLE, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _E = TypeVar("_E", bound=x509.ExtensionType)
+_V = TypeVar("_V")
 
 Certificates = tuple[x509.Certificate, ...]
 TrustBundles = Mapping[str, Sequence[bytes]]
 """The authorities, certificates in DER, of each trust domain by its name."""
+Chains = dict[bytes, Certificates]
+"""What certificates, by their SHA-256, were verified by when they were shown with others."""
 
 
 class BadIdentity(DohproxyError):
@@ -150,11 +155,15 @@ class Vouched(Struct, frozen=True, gc=False):
 class Bundle:
     """The authorities of one moment, and what they vouch for."""
 
-    def __init__(self, general: Certificates, domains: Mapping[str, Certificates]) -> None:
-        """`general` vouch for all clients but those with SPIFFE IDs of `domains`, each of which has its own."""
+    def __init__(self, general: Certificates, domains: Mapping[str, Certificates], chains: Chains | None = None) -> None:
+        """`general` vouch for all clients but those with SPIFFE IDs of `domains`, each of which has its own.
+
+        `chains` are those of the bundles before this one, and are added to.
+        """
         self._general = _store(general)
         self._domains = {name: _store(authorities) for name, authorities in domains.items()}
         self._known: dict[bytes, Vouched] = {}
+        self._chains: Chains = {} if chains is None else chains
         every = dict.fromkeys(chain(general, *domains.values()))
         self.pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in every)
         """All authorities: for those who first verify a chain by any, and then have it identified here."""
@@ -166,34 +175,36 @@ class Bundle:
     def vouch(self, chain_der: Sequence[bytes], wall: int) -> Vouched:
         """The same, and how long it holds.
 
-        About 200 µs of CPU; 2 where the same certificate was seen before, whose further certificates may then be missing, as
-        they are after a resumption. Raises Unverified.
+        About 200 µs of CPU; 2 where the same certificate was seen before. Its further certificates may then be missing, as they
+        are after a resumption: also where the authorities have changed since, who judge it by those that it had. Raises
+        Unverified.
         """
         if not chain_der:
             raise Unverified("the client has shown no certificate", CERTIFICATE_REQUIRED)
         fingerprint = sha256(chain_der[0]).digest()
         known = self._known.get(fingerprint)
         if known is None or not known.begin <= wall <= known.end:
-            known = self._judge(chain_der, wall)
-            while len(self._known) >= MAX_KNOWN:
-                del self._known[next(iter(self._known))]
-            self._known[fingerprint] = known
+            known = self._judge(chain_der, wall, fingerprint)
+            _keep(self._known, fingerprint, known, MAX_KNOWN)
         return known
 
     identify_verified = identify
     """The same, for who has verified the chain by `pem`: which says nothing yet of whose authority it is that vouches."""
 
-    def _judge(self, chain_der: Sequence[bytes], wall: int) -> Vouched:
+    def _judge(self, chain_der: Sequence[bytes], wall: int, fingerprint: bytes) -> Vouched:
         if len(chain_der) > MAX_DEPTH + 2:  # there may be an authority at its end
             raise Unverified(f"the client has shown {len(chain_der)} certificates", BAD_CERTIFICATE)
         try:
             leaf, *others = map(x509.load_der_x509_certificate, chain_der)
             identity = _identity(leaf)
-            verified = self._verified(leaf, others, self._store_for(identity), wall)
+            before = others or list(self._chains.get(fingerprint, ()))
+            verified = self._verified(leaf, before, self._store_for(identity), wall)
         except BadIdentity as error:
             raise Unverified(str(error), error.alert) from error
         except _UNREADABLE as error:
             raise Unverified(f"the certificate cannot be read: {error}", BAD_CERTIFICATE) from error
+        if others:
+            _keep(self._chains, fingerprint, tuple(verified[1:]), MAX_CHAINS)
         begin = max(certificate.not_valid_before_utc for certificate in verified)
         end = min(certificate.not_valid_after_utc for certificate in verified)
         return Vouched(identity, begin.timestamp(), end.timestamp())
@@ -219,6 +230,13 @@ class Bundle:
             if any(not one.not_valid_before_utc <= moment <= one.not_valid_after_utc for one in (leaf, *others)):
                 raise Unverified("the certificate does not count now: see its dates", CERTIFICATE_EXPIRED) from error
             raise Unverified(f"no authority of ours vouches for the certificate: {error}", UNKNOWN_CA) from error
+
+
+def _keep(kept: dict[bytes, _V], key: bytes, value: _V, most: int) -> None:
+    """In place of the oldest where there are too many."""
+    while len(kept) >= most and key not in kept:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 def _store(authorities: Certificates) -> verification.Store | None:
@@ -312,6 +330,7 @@ class Authorities:
         self._seen = [file.current() for file in self._all]
         self._given: TrustBundles = {}
         self._delivered: dict[str, Certificates] = {}
+        self._chains: Chains = {}
         self._bundle = self._made()
 
     def current(self) -> Bundle:
@@ -338,4 +357,4 @@ class Authorities:
 
     def _made(self) -> Bundle:
         own = {name: file.current() for name, file in self._files.items()}
-        return Bundle(() if self._general is None else self._general.current(), self._delivered | own)
+        return Bundle(() if self._general is None else self._general.current(), self._delivered | own, self._chains)

@@ -15,7 +15,6 @@ from dohproxy.protocol.session import Received, question_octets
 
 _ROOM_OF_QUERY: Final = 512
 """No query of ours is larger: a name of 255 octets, padded."""
-_CUT_SHORT: Final = "an answer that is not as long as it should be"
 
 
 class DohSession:
@@ -98,18 +97,22 @@ class DohSession:
             refused = response.add(part.data) if response.begun else UpstreamFailed("a body ahead of its headers")
         elif not response.begun and not head.is_interim:
             refused = response.begin(head)
-        if refused is not None:
-            self.forget(stream)
-            return Received(stream, refused)
-        if not part.ended:
+        if part.ended:
+            del self._streams[stream]
+            return Received(stream, refused or (response.end() if response.is_whole else _cut_short()), response.age)
+        if refused is None:
             return None
-        del self._streams[stream]
-        return Received(stream, response.end() if response.is_whole else UpstreamFailed(_CUT_SHORT), response.age)
+        self.forget(stream)
+        return Received(stream, refused)
 
     def take(self) -> list[bytes]:
         """The octets to send, once only."""
         octets = self._http.take()
         return [octets] if octets else []
+
+
+def _cut_short() -> UpstreamFailed:
+    return UpstreamFailed("an answer that is not as long as it should be")
 
 
 def _reset(code: int) -> UpstreamFailed:

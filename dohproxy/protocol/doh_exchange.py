@@ -149,8 +149,9 @@ class Response:
 
     def add(self, data: bytes) -> UpstreamFailed | None:
         """Takes a piece of the body; why there will be no answer, if so."""
-        self._body.append(data)
-        self._size += len(data)
+        if data:  # there may be empty ones without end
+            self._body.append(data)
+            self._size += len(data)
         return UpstreamFailed("an answer over 65535 octets") if self._size > self.limit else None
 
     @property

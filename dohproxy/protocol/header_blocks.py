@@ -17,10 +17,10 @@ from hpack.table import HeaderTable
 from dohproxy.errors import MalformedMessage
 from dohproxy.protocol.doh_exchange import ResponseHead, response_head
 from dohproxy.protocol.doh_request import MOST_HEADERS, Fields, Head, head_untrusted
+from dohproxy.protocol.remembered import Remembered
 
 NO_TABLE: Final = b"\x20"
 """At the start of a header block: its writer keeps no table (RFC 7541 6.3)."""
-_REMEMBERED: Final = 256
 _INDICES: Final = re.compile(rb"[\x81-\xfe]*")
 """References to the table of an octet each."""
 _PATH: Final = frozenset((0x04, 0x14))
@@ -49,6 +49,16 @@ class _Table(HeaderTable):
     def _shrink(self) -> None:
         self.changes += 1
         super()._shrink()
+
+    @property
+    def maxsize(self) -> int:
+        """Octets; a block that says how many is heeded each time that it comes (RFC 7541 6.3)."""
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, size: int) -> None:
+        self.changes += 1
+        HeaderTable.maxsize.fset(self, size)  # type: ignore[attr-defined]  # of a property
 
 
 class _Split(NamedTuple):
@@ -90,8 +100,8 @@ class RequestDecoder:
     def __init__(self) -> None:
         self._decoder = Decoder(MOST_HEADERS)
         self._table = self._decoder.header_table = _Table()
-        self._known: dict[bytes, Head] = {}
-        self._around: dict[tuple[bytes, bytes], Head] = {}
+        self._known = Remembered[bytes, Head]()
+        self._around = Remembered[tuple[bytes, bytes], Head]()
         """What blocks with paths of their own mean but for these."""
 
     def head_untrusted(self, block: bytes) -> Head:
@@ -111,7 +121,7 @@ class RequestDecoder:
             raise Oversized("headers of too many octets") from error
         except HPACKError as error:
             raise Undecodable(f"a header block that is none: {error}") from error
-        if self._table.changes != changes or len(self._known) + len(self._around) >= _REMEMBERED:
+        if self._table.changes != changes:
             self._known.clear()
             self._around.clear()
         try:
@@ -119,9 +129,9 @@ class RequestDecoder:
         except ProtocolError as error:
             raise MalformedMessage(f"headers of no request: {error}") from error
         if split is not None:
-            self._around[split.around] = head
+            self._around.keep(split.around, head, len(block))
         elif self._table.changes == changes:
-            self._known[block] = head
+            self._known.keep(block, head, len(block))
         return head
 
     def _with_path(self, split: _Split) -> Head | None:
@@ -142,7 +152,7 @@ class ResponseDecoder:
         """`most` octets of headers are taken."""
         self._decoder = Decoder(most)
         self._table = self._decoder.header_table = _Table()
-        self._known: dict[bytes, ResponseHead] = {}
+        self._known = Remembered[bytes, ResponseHead]()
 
     def head_untrusted(self, block: bytes) -> ResponseHead:
         """What this block says of a response. Raises Oversized or Undecodable."""
@@ -155,10 +165,10 @@ class ResponseDecoder:
             raise Oversized("HTTP/2: headers of too many octets") from error
         except HPACKError as error:
             raise Undecodable(f"HTTP/2: a header block that is none: {error}") from error
-        if self._table.changes != changes or len(self._known) >= _REMEMBERED:
+        if self._table.changes != changes:
             self._known.clear()
-        if self._table.changes == changes:
-            self._known[block] = head
+        else:
+            self._known.keep(block, head, len(block))
         return head
 
 
@@ -170,7 +180,7 @@ class RequestEncoder:
 
     def __init__(self) -> None:
         self._encoder = Encoder()
-        self._known: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._known = Remembered[tuple[tuple[bytes, bytes], ...], bytes]()
 
     def block(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The header block."""
@@ -178,15 +188,20 @@ class RequestEncoder:
         if (known := self._known.get(fields)) is not None:
             return known
         block = self._encoder.encode(headers)
-        if _INDICES.fullmatch(block) is None or len(self._known) >= _REMEMBERED:
+        if _INDICES.fullmatch(block) is None:
             self._known.clear()
         else:
-            self._known[fields] = block
+            self._known.keep(fields, block, len(block))
         return block
 
     def resize(self, table: int) -> None:
-        """The server keeps a table of so many octets (RFC 7541 4.2)."""
-        self._encoder.header_table_size = table
+        """The server keeps a table of so many octets: the next block says so, and which was the smallest (RFC 7541 4.2)."""
+        encoder = self._encoder
+        if table == encoder.header_table_size:
+            return
+        encoder.header_table_size = table
+        if len(encoder.table_size_changes) > 2:
+            encoder.table_size_changes = [min(encoder.table_size_changes), table]
         self._known.clear()
 
 

@@ -26,6 +26,7 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived
 
 from dohproxy.protocol.doh_exchange import ResponseHead, response_head
 from dohproxy.protocol.quic_brief import BriefStreams
+from dohproxy.protocol.remembered import Remembered
 
 Headers = list[tuple[bytes, bytes]]
 _SERVERS_UNIDIRECTIONAL = 3
@@ -33,14 +34,11 @@ _SERVERS_UNIDIRECTIONAL = 3
 _MOST_HEADERS = 65536
 """Octets of response headers; a server that sends more is up to something."""
 
-
-_REMEMBERED = 256
-"""Blocks of headers, of either kind."""
 _STATIC = b"\0"
 """How a block begins that refers to nothing that was sent before (RFC 9204 4.5.1.1)."""
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(256)
 def _data_head(size: int) -> bytes:
     """What is ahead of a body of so many octets."""
     return encode_uint_var(FrameType.DATA) + encode_uint_var(size)
@@ -55,12 +53,14 @@ class Http3(H3Connection):
 
     def __init__(self, quic: BriefStreams) -> None:
         self._asking = quic
-        self._heads: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._heads = Remembered[tuple[tuple[bytes, bytes], ...], bytes]()
         """HEADERS frames of requests."""
-        self._meanings: dict[bytes, ResponseHead] = {}
+        self._meanings = Remembered[bytes, ResponseHead]()
         """What blocks of responses say."""
         self._control = bytearray()
         self._control_stream = -1
+        self._others = set[int]()
+        """Unidirectional streams that are no control stream."""
         self._skip = 0
         self.last_stream: int | None = None
         """From which on the server answers none, once it said so (RFC 9114 5.2)."""
@@ -100,9 +100,7 @@ class Http3(H3Connection):
             self._quic.send_stream_data(self._local_encoder_stream_id, instructions)
         frame = encode_frame(FrameType.HEADERS, bytes(block))
         if not instructions and block.startswith(_STATIC):
-            if len(self._heads) >= _REMEMBERED:
-                self._heads.clear()
-            self._heads[fields] = frame
+            self._heads.keep(fields, frame, len(frame))
         return frame
 
     def whole(self, event: StreamDataReceived) -> tuple[ResponseHead, bytes] | None:
@@ -136,9 +134,7 @@ class Http3(H3Connection):
         head = response_head(headers)
         if head.is_interim:
             return None
-        if len(self._meanings) >= _REMEMBERED:
-            self._meanings.clear()
-        self._meanings[block] = head
+        self._meanings.keep(block, head, len(block))
         return head
 
     def _init_connection(self) -> None:
@@ -147,12 +143,16 @@ class Http3(H3Connection):
 
     def _look_for_goaway(self, event: StreamDataReceived) -> None:
         """Reads the control stream along with aioquic, which sees to it that it is well-formed."""
-        if self._control_stream < 0 and event.data and event.data[0] == StreamType.CONTROL:
+        if event.stream_id == self._control_stream:
+            self._control += event.data
+        elif self._control_stream >= 0 or event.stream_id in self._others or not event.data:
+            return
+        elif event.data[0] == StreamType.CONTROL:
             self._control_stream = event.stream_id
             self._control += event.data[1:]
-        elif event.stream_id == self._control_stream:
-            self._control += event.data
+            self._others.clear()
         else:
+            self._others.add(event.stream_id)
             return
         while self._next_frame():
             pass

@@ -9,7 +9,7 @@ connection, with answers and acknowledgements in them, are taken without the que
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from aioquic._buffer import Buffer, BufferReadError
@@ -22,7 +22,7 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicFrameType, decode_packet_number
-from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import QuicStream, StreamFinishedError
 from aioquic.tls import Epoch
@@ -65,6 +65,8 @@ class BriefStreams(QuicConnection):
         self._stirred = True
         """Whether there may be more to send than questions and acknowledgements."""
         super().__init__(**options)
+        self._on_loss = self._loss._on_packets_lost
+        self._loss._on_packets_lost = self._lost  # type: ignore[method-assign, assignment]
 
     def ask(self, data: bytes) -> int:
         """Begin a stream, with all that it carries there: its number. Only while there are streams left."""
@@ -160,6 +162,12 @@ class BriefStreams(QuicConnection):
         """Those that were lost are sent again, unless their answers have come all the same."""
         if delivery is not QuicDeliveryState.ACKED:
             self._unsent.extend(question for question in asked if question[0] in self._brief)
+
+    def _lost(self, *, packets: Collection[QuicSentPacket], **others: Any) -> None:
+        """What was in them besides questions is to be sent again as well."""
+        if any(packet.is_ack_eliciting for packet in packets):
+            self._stirred = True
+        self._on_loss(packets=packets, **others)
 
     # What comes
 
@@ -263,6 +271,23 @@ class BriefStreams(QuicConnection):
                 return
         buf.seek(at)
         super()._handle_stream_frame(context, frame_type, buf)
+
+    def _handle_max_stream_data_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:
+        """More room than a question needs; its stream stays brief, so that the question is sent again if it was lost."""
+        at = buf.tell()
+        if buf.pull_uint_var() in self._brief:
+            buf.pull_uint_var()
+            return
+        buf.seek(at)
+        super()._handle_max_stream_data_frame(context, frame_type, buf)
+
+    def _handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:
+        """The server wants no more of a question: aioquic resets its stream, whether the question came there or not."""
+        at = buf.tell()
+        if (stream := buf.pull_uint_var()) in self._brief:
+            self._unfold(stream, writable=True)
+        buf.seek(at)
+        super()._handle_stop_sending_frame(context, frame_type, buf)
 
     def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
         if stream_id in self._brief:

@@ -26,6 +26,8 @@ LONGER = 0.75
 """Seconds more that it has once it has answered."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 """Seconds until QUIC is tried again while it does not get through; each pause is twice the last."""
+FAREWELL = 30.0
+"""Seconds that a way over QUIC has to finish what it began once there is another one: longer than anybody waits."""
 _PATIENCE = 3.0
 """Seconds that such a try may take."""
 _PROBE = Question(b"\0", NS)
@@ -92,13 +94,17 @@ class Either:
             self.swift.located(locate)
 
     def offered(self, make: Callable[[], Swift] | None, seconds: float) -> None:
-        """For so long there is a way over QUIC: the one that there was, unless `make` makes another."""
-        self._until = trio.current_time() + seconds
-        if make is None or self._nursery is None:
+        """For so long there is a way over QUIC: the one that there was, unless `make` makes another.
+
+        That one takes no more questions then, and finishes what it began. Raises what `make` raises, and all is as it was.
+        """
+        now = trio.current_time()
+        swift = make() if make is not None and self._nursery is not None else None
+        self._until = now + seconds
+        if swift is None or self._nursery is None:
             return
-        self._end_of_swift.cancel()
+        self._end_of_swift.deadline = now + FAREWELL
         self.swift, self._end_of_swift = None, trio.CancelScope()
-        swift = make()
         if self._locate is not None:
             swift.located(self._locate)
         self._nursery.start_soon(self._run_offered, swift, self._end_of_swift)
@@ -124,11 +130,15 @@ class Either:
         self, swift: Swift, until: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """It may be asked once it runs."""
-        with until:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(swift.run)
-                self.swift = swift
-                task_status.started()
+        try:
+            with until:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(swift.run)
+                    self.swift = swift
+                    task_status.started()
+        finally:
+            if self.swift is swift:
+                self.swift = None
 
     async def resolve(self, query: Query) -> Answer:
         """The upstream's answer, whatever its RCODE; raises ResolveError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ import trio
 
 from dohproxy.config import settings
 from dohproxy.contained import contained
-from dohproxy.errors import MalformedMessage, ResolveError
+from dohproxy.errors import DohproxyError, MalformedMessage, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.protocol.alt_svc import Alternative, http3_untrusted
 from dohproxy.upstream.connection import Exchange
@@ -30,6 +31,8 @@ _PATIENCE = 5.0
 _SHARE = 0.9
 """Of the time that a record counts: then it is asked for anew, so that what it says need not end."""
 _HTTPS = 443
+
+_log = logging.getLogger("dohproxy.upstream")
 
 
 class Upgraded(Either):
@@ -49,6 +52,8 @@ class Upgraded(Either):
         super().__init__(sure(self._told))
         self._host, self._own_port, self._make = upstream.host, upstream.port, swift
         self._port = 0
+        self._swap_at = -inf
+        """From when on there may be another way."""
         self._question, self._ask_at = _question(upstream.host, upstream.port), -inf
 
     def begin(self, query: Query) -> Exchange | BothWays:
@@ -68,9 +73,20 @@ class Upgraded(Either):
             self._use(found)
 
     def _use(self, found: Alternative) -> None:
-        make = partial(self._make, found.port) if found.port != self._port else None
-        self._port = found.port
-        self.offered(make, found.seconds)
+        """For as long as it says; one way makes room for another once in a while only, whatever the server says."""
+        if found.port == self._port and self.swift is not None:
+            return self.offered(None, found.seconds)
+        now = trio.current_time()
+        if now < self._swap_at:
+            return None
+        self._swap_at = now + SHORTEST
+        try:
+            self.offered(partial(self._make, found.port), found.seconds)
+        except DohproxyError as error:
+            _log.warning("upstream %s cannot be asked by HTTP/3: %s", self.name, error)
+        else:
+            self._port = found.port
+        return None
 
     async def _ask(self, question: Question) -> None:
         pause = SHORTEST
@@ -83,7 +99,7 @@ class Upgraded(Either):
         """Ask for the record, by whichever way, and do as it says; the seconds until it is asked for again."""
         try:
             answer = await self.resolve(Query(question, INTERNAL, trio.current_time() + _PATIENCE))
-            found = _http3_in(answer, self._host, self._own_port)
+            found = _http3_in(answer, question.qname, self._host, self._own_port)
         except (ResolveError, MalformedMessage):
             return SHORTEST
         if found is None:
@@ -103,11 +119,15 @@ def _question(host: str, port: int) -> Question | None:
     return None
 
 
-def _http3_in(answer: Answer, host: str, port: int) -> Alternative | None:
-    """The preferred way over HTTP/3 to the same host; None where there is none. Raises MalformedMessage (RFC 9460 2.2)."""
+def _http3_in(answer: Answer, asked: bytes, host: str, port: int) -> Alternative | None:
+    """The preferred way over HTTP/3 to the same host, whose record has the name `asked`; None where there is none.
+
+    Raises MalformedMessage (RFC 9460 2.2).
+    """
     told = [rrset for rrset in answer.answer if rrset.rdtype == HTTPS]
-    services = [parse_service_untrusted(rdata) for rrset in told for rdata in rrset.rdatas]
-    usable = [service for service in services if _is_http3(service, from_text(host).lower())]
+    services = [(rrset.owner, parse_service_untrusted(rdata)) for rrset in told for rdata in rrset.rdatas]
+    own = from_text(host).lower()
+    usable = [one for owner, one in services if _is_http3(one, (ROOT, own) if owner.lower() == asked else (own,))]
     if not usable:
         return None
     best = min(usable, key=lambda service: service.priority)
@@ -115,6 +135,9 @@ def _http3_in(answer: Answer, host: str, port: int) -> Alternative | None:
     return Alternative(best.port or port, min(max(ttl, SHORTEST), LONGEST))
 
 
-def _is_http3(service: Service, host: bytes) -> bool:
-    """Aliases, other hosts, and records that need what is not known here are of no use."""
-    return service.priority > 0 and service.target in (ROOT, host) and not service.unknown and "h3" in service.alpn
+def _is_http3(service: Service, hosts: tuple[bytes, ...]) -> bool:
+    """Aliases, other hosts than these, and records that need what is not known here are of no use.
+
+    A target that is the root stands for the record's owner (RFC 9460 2.5.2).
+    """
+    return service.priority > 0 and service.target in hosts and not service.unknown and "h3" in service.alpn

@@ -37,7 +37,7 @@ def with_option(reply: bytes, code: int, data: bytes) -> bytes:
 def _opt_at(reply: bytes) -> int | None:
     """Where the OPT record begins that is the only additional record, and so the last; None if there is none."""
     questions, answers, authorities, additionals = _COUNTS(reply, 4)
-    if not additionals:
+    if additionals != 1:
         return None
     at = c.HEADER_SIZE
     for _ in range(questions):

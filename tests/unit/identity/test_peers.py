@@ -16,6 +16,7 @@ from dohproxy.identity.peers import (
     BAD_CERTIFICATE,
     CERTIFICATE_EXPIRED,
     CERTIFICATE_REQUIRED,
+    MAX_CHAINS,
     MAX_DEPTH,
     MAX_KNOWN,
     UNKNOWN_CA,
@@ -298,6 +299,36 @@ class TestAuthorities:
         assert authorities.current().identify([PROD.issue(WEB).der], WALL) == WEB
         given = {}
         assert refused(authorities.current(), [PROD.issue(WEB).der]).alert == UNKNOWN_CA
+
+    def test_who_shows_the_leaf_alone_stays_when_nothing_of_its_chain_was_withdrawn(self) -> None:
+        between = Issuer("between", PROD)
+        svid, other = between.issue(WEB), between.issue(WEB)
+        given = {"prod.example": [PROD.der]}
+        authorities = Authorities(None, (), lambda: given)
+        assert authorities.current().identify([svid.der, between.der], WALL) == WEB
+        given = {"prod.example": [PROD.der, OTHER.der]}
+        assert authorities.current().identify([svid.der], WALL) == WEB
+        assert refused(authorities.current(), [other.der]).alert == UNKNOWN_CA
+        given = {"prod.example": [PROD.der]}
+        assert authorities.current().identify([svid.der], WALL) == WEB
+        given = {"prod.example": [OTHER.der]}
+        assert refused(authorities.current(), [svid.der]).alert == UNKNOWN_CA
+
+    def test_an_authority_that_is_one_no_more_may_still_stand_between(self) -> None:
+        between = Issuer("between", PROD)
+        svid = between.issue(WEB)
+        given = {"prod.example": [between.der]}
+        authorities = Authorities(None, (), lambda: given)
+        assert authorities.current().identify([svid.der, between.der], WALL) == WEB
+        given = {"prod.example": [PROD.der]}
+        assert authorities.current().identify([svid.der], WALL) == WEB
+
+    def test_what_is_remembered_of_chains_is_bounded(self) -> None:
+        between = Issuer("between", PROD)
+        authorities = Authorities(None, (), lambda: {"prod.example": [PROD.der]})
+        authorities._chains.update((bytes([i % 256, i // 256]), ()) for i in range(MAX_CHAINS))
+        authorities.current().identify([between.issue(WEB).der, between.der], WALL)
+        assert len(authorities._chains) == MAX_CHAINS
 
     def test_a_bundle_that_cannot_be_read_leaves_the_one_from_before(self) -> None:
         given, told = {"prod.example": [PROD.der]}, list[str]()

@@ -1,6 +1,7 @@
 """Header blocks that are remembered mean what hpack says that they mean."""
 
 from contextlib import suppress
+from sys import getsizeof
 
 import pytest
 from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from dohproxy.errors import MalformedMessage
 from dohproxy.protocol.doh_request import MOST_HEADERS, Response, head_untrusted
-from dohproxy.protocol.header_blocks import NO_TABLE, RequestDecoder, response_block
+from dohproxy.protocol.header_blocks import NO_TABLE, RequestDecoder, ResponseDecoder, Undecodable, response_block
 
 PATHS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=300).map(lambda text: b"/" + text.encode())
 METHODS = st.sampled_from([b"GET", b"HEAD", b"POST"])
@@ -83,3 +84,73 @@ def test_responses_need_no_table():
     assert tuple(decoder.decode(NO_TABLE + response_block(fields), raw=True)) == fields
     assert decoder.decode(response_block(fields), raw=True) == list(fields)
     assert len(decoder.header_table.dynamic_entries) == 0
+
+
+UNINDEXED = b"\x10"
+"""Ahead of a name and a value that are not to be entered into the table (RFC 7541 6.2.3)."""
+
+
+def remembered(decoder):
+    """Octets that are kept for blocks that may come again."""
+    return sum(getsizeof(key) + sum(map(getsizeof, means)) for key, means in decoder._known.items())
+
+
+def large(n):
+    """A value of eight thousand octets, with its length, unlike all others."""
+    return b"\x7f\xc1\x3d" + b"%08d" % n * 1000
+
+
+def test_large_requests_are_not_remembered():
+    decoder = RequestDecoder()
+    for n in range(200):
+        decoder.head_untrusted(b"\x82\x87\x84" + UNINDEXED + b"\x0a:authority\1a" + UNINDEXED + b"\3foo" + large(n))
+        decoder.head_untrusted(b"\x82\x87\x04" + large(n).replace(b"00", b"/0", 1) + UNINDEXED + b"\x0a:authority\1a")
+    assert remembered(decoder) < 1000
+
+
+def test_large_responses_are_not_remembered():
+    decoder = ResponseDecoder(65536)
+    for n in range(200):
+        assert decoder.head_untrusted(b"\x88" + UNINDEXED + b"\7alt-svc" + large(n)).alt_svc == b"%08d" % n * 1000
+    assert not decoder._known
+
+
+def test_small_ones_are_remembered_up_to_a_number():
+    decoder = ResponseDecoder(65536)
+    for n in range(1000):
+        block = b"\x88" + UNINDEXED + b"\3age\4%04d" % n
+        assert decoder.head_untrusted(block).age == decoder.head_untrusted(block).age == n
+        assert 0 < len(decoder._known) <= 256
+
+
+EMPTIED, WHOLE_AGAIN = b"\x20", b"\x3f\xe1\x1f"
+"""A table of no octets, and one of 4096 (RFC 7541 6.3)."""
+AGE_ADDED, AGE_OF_TABLE = b"\x88\x40\3age\0012", b"\x88\xbe"
+
+
+@pytest.mark.parametrize("last", [b"\x89", b"\x88"])
+def test_a_block_that_resizes_the_table_does_so_each_time(last):
+    ours, theirs = ResponseDecoder(65536), Decoder()
+    blocks = [EMPTIED + b"\x88", WHOLE_AGAIN + b"\x88", EMPTIED + last, WHOLE_AGAIN + b"\x88", AGE_ADDED, AGE_OF_TABLE]
+    for block in blocks:
+        age = dict(theirs.decode(block, raw=True)).get(b"age", b"0")
+        assert ours.head_untrusted(block).age == int(age)
+    assert age == b"2"
+
+
+def test_what_referred_to_a_table_that_was_emptied_is_an_error():
+    ours = ResponseDecoder(65536)
+    ours.head_untrusted(AGE_ADDED)
+    assert ours.head_untrusted(AGE_OF_TABLE).age == ours.head_untrusted(AGE_OF_TABLE).age == 2
+    ours.head_untrusted(EMPTIED + b"\x88")
+    with pytest.raises(Undecodable):
+        ours.head_untrusted(AGE_OF_TABLE)
+
+
+def test_a_request_that_referred_to_a_table_that_was_emptied_is_an_error():
+    ours, ahead = RequestDecoder(), b"\x82\x87\x84\x01\1a"
+    ours.head_untrusted(ahead + b"\x40\x0ccontent-type\1a")
+    assert ours.head_untrusted(ahead + b"\xbe").media == ours.head_untrusted(ahead + b"\xbe").media == b"a"
+    ours.head_untrusted(EMPTIED + ahead)
+    with pytest.raises(Undecodable):
+        ours.head_untrusted(ahead + b"\xbe")

@@ -5,6 +5,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RemoteSettingsChanged, RequestReceived
 from h2.settings import SettingCodes
+from hpack import Decoder
 from http2_clients import (
     CONTINUATION,
     DATA,
@@ -13,12 +14,14 @@ from http2_clients import (
     GOAWAY,
     HEADERS,
     PING,
+    PREFACE,
     PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
     block,
     frame,
+    frames_in,
     post,
 )
 
@@ -83,6 +86,42 @@ def test_requests_are_what_was_asked_however_often(table):
     assert [event.data for event in events if isinstance(event, DataReceived)] == [one[1] for one in requests if one[1]]
 
 
+def tables(*sizes):
+    return b"".join(setting(SettingCodes.HEADER_TABLE_SIZE, size) for size in sizes)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(0,), (0, 0), (100, 100), (4096,), (0, 4096), (4096, 0), (100, 4096, 4096), (65536, 100, 65536), (4096, 0, 0, 4096)],
+)
+def test_the_server_changes_its_table_amid_requests(sizes):
+    client, decoder = settled(), Decoder()
+
+    def asked_for(*paths):
+        for path in paths:
+            client.ask(post(path), b"")
+        blocks = [payload for kind, _, _, payload in frames_in(client.take().removeprefix(PREFACE)) if kind == HEADERS]
+        return [dict(decoder.decode(block, raw=True))[b":path"] for block in blocks]
+
+    assert asked_for(b"/dns-query", b"/b") == [b"/dns-query", b"/b"]
+    [*_] = client.receive_untrusted(tables(*sizes))
+    decoder.max_allowed_table_size = sizes[-1]  # it now insists on an update (RFC 7541 4.2)
+    assert asked_for(b"/a", b"/a", b"/b", b"/dns-query", b"/b") == [b"/a", b"/a", b"/b", b"/dns-query", b"/b"]
+
+
+def test_a_table_that_changes_without_end_is_told_of_twice():
+    client = settled()
+    for _ in range(100):
+        [*_] = client.receive_untrusted(tables(4000, 4001) * 50)
+    client.take()
+    client.ask(post(), b"")
+    assert int.from_bytes(client.take()[:3]) < 200
+    [*_] = client.receive_untrusted(tables(10, 20, 2000, 1000))
+    client.take()
+    client.ask(post(), b"")
+    assert client.take()[9:].startswith(b"\x2a\x3f\xc9\x07")  # 10, 1000
+
+
 def test_the_servers_limits():
     client = Http2Client(100)
     assert not client.ready and not client.streams
@@ -141,6 +180,36 @@ def test_interim_responses_and_trailers_say_nothing():
     frames = [frame(HEADERS, END_HEADERS, 1, interim), frame(HEADERS, END_HEADERS, 1, GOOD)]
     frames += [frame(DATA, 0, 1, ANSWER[:7]), frame(DATA, 0, 1, ANSWER[7:])]
     assert answered(asked(), *frames, frame(HEADERS, END_HEADERS | END_STREAM, 1, trailers)) == ANSWER
+
+
+def test_empty_pieces_are_not_kept():
+    session = asked()
+    session.receive_untrusted(frame(HEADERS, END_HEADERS, 1, GOOD) + frame(DATA, 0, 1, b"") * 1000)
+    assert not session._streams[1]._body
+    assert answered(session, frame(DATA, END_STREAM, 1, ANSWER)) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, block([(b":status", b"503")])),
+        frame(DATA, END_STREAM, 1, b"ahead of headers"),
+        frame(HEADERS, END_HEADERS, 1, GOOD) + frame(DATA, 0, 1, bytes(16384)) * 3 + frame(DATA, END_STREAM, 1, bytes(16384)),
+    ],
+)
+def test_what_the_server_has_ended_is_not_reset(last):
+    session = asked()
+    session.take()
+    assert isinstance(answered(session, last), UpstreamFailed)
+    assert not [kind for kind, *_ in frames_in(b"".join(session.take())) if kind == RST_STREAM]
+    assert not session._streams
+
+
+def test_what_is_refused_before_its_end_is_reset():
+    session = asked()
+    session.take()
+    assert isinstance(answered(session, frame(HEADERS, END_HEADERS, 1, block([(b":status", b"503")]))), UpstreamFailed)
+    assert [kind for kind, *_ in frames_in(b"".join(session.take()))] == [RST_STREAM]
 
 
 def test_headers_in_pieces_and_bodies_with_padding():

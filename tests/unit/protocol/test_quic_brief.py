@@ -240,6 +240,84 @@ def test_new_keys_and_connection_ids(certificates):
     assert pair.client.end is None
 
 
+def says(pair, kind, octets):
+    """Has the server send such a frame with its next packet."""
+
+    def written(builder, *_, **__):
+        builder.start_frame(kind, capacity=len(octets) + 1).push_bytes(octets)
+
+    pair.server._write_ping_frame = written
+    pair.server.send_ping(0)
+
+
+def test_a_question_that_was_lost_comes_again_though_the_server_names_its_stream(certificates):
+    pair = Pair(certificates)
+    [first] = asked(pair, 1)
+    pair.client.datagrams_to_send(pair.now)  # and lost
+    [second] = asked(pair, 1)
+    says(pair, QuicFrameType.MAX_STREAM_DATA, bytes([first]) + b"\x80\x10\0\0")
+    pair.settle()
+    assert set(pair.answers) == {first, second} and pair.plain()
+
+
+def test_a_stream_whose_question_was_lost_is_reset_if_the_server_wants_no_more_of_it(certificates):
+    pair = Pair(certificates)
+    [first] = asked(pair, 1)
+    pair.client.datagrams_to_send(pair.now)  # and lost
+    [second] = asked(pair, 1)
+    says(pair, QuicFrameType.STOP_SENDING, bytes([first]) + b"\x03")
+    pair.settle()
+    assert [(event.stream_id, event.error_code) for event in pair.at_server if isinstance(event, StreamReset)] == [(first, 3)]
+    assert set(pair.answers) == {second}
+    pair.server.reset_stream(first, 4)
+    pair.settle()
+    assert pair.refused == {first: 4} and pair.plain()
+
+
+def lost_and_found_out(pair):
+    """What the client has to say now is lost, as an acknowledgement of later packets shows."""
+    assert pair.client.datagrams_to_send(pair.now)
+    pair.answering = silence
+    for _ in range(4):
+        pair.now += 0.001
+        asked(pair, 1)
+        for data, _ in pair.client.datagrams_to_send(pair.now):
+            pair.server.receive_datagram(data, HERE, pair.now)
+    assert pair.client.may_wait(pair.now)
+    pair.now += 0.03
+    for data, _ in pair.server.datagrams_to_send(pair.now):
+        pair.client.receive_datagram(data, THERE, pair.now)
+
+
+def test_a_window_that_was_lost_does_not_wait(certificates):
+    pair = Pair(certificates)
+    limit = pair.client._local_max_data
+    limit.used = limit.value - 1000
+    pair.client._stirred = True
+    lost_and_found_out(pair)
+    assert not pair.client.may_wait(pair.now)
+    pair.client.datagrams_to_send(pair.now)
+    assert limit.sent == limit.value
+
+
+def test_a_ping_that_was_lost_does_not_wait(certificates):
+    pair = Pair(certificates)
+    pair.client.send_ping(7)
+    lost_and_found_out(pair)
+    assert pair.client._ping_pending == [7] and not pair.client.may_wait(pair.now)
+
+
+def test_nothing_is_stirred_by_an_acknowledgement_that_tells_of_no_loss(certificates):
+    pair = Pair(certificates)
+    pair.answering = silence
+    for _ in range(8):
+        asked(pair, 1)
+        pair.step()
+        pair.now += 0.03
+        pair.step()
+        assert not pair.client._stirred
+
+
 @pytest.mark.parametrize(
     ("kind", "octets", "code"),
     [
@@ -255,12 +333,7 @@ def test_frames_that_no_server_may_send(certificates, kind, octets, code):
     pair.answering = silence
     asked(pair, 1)
     pair.step()
-
-    def written(builder, *_, **__):
-        builder.start_frame(kind, capacity=len(octets) + 1).push_bytes(octets)
-
-    pair.server._write_ping_frame = written
-    pair.server.send_ping(0)
+    says(pair, kind, octets)
     pair.step()
     assert isinstance(pair.client.end, ConnectionTerminated)
     assert pair.client.end.error_code == code

@@ -4,8 +4,10 @@ import logging
 import socket
 from collections.abc import Callable
 from math import inf
+from pathlib import Path
 
 import dns.message
+import dns.rdata
 import dns.rdatatype
 import dns.rrset
 import pytest
@@ -17,10 +19,12 @@ from quic_peers import QuicBench, QuicPeer, silence
 
 from dohproxy.config.settings import Forwarding
 from dohproxy.errors import NoReachableUpstream
-from dohproxy.model import Transport
+from dohproxy.model import Answer, RRset, Transport
+from dohproxy.upstream.doh3 import Doh3
 from dohproxy.upstream.either import Either
 from dohproxy.upstream.schemes import open_upstream
-from dohproxy.upstream.upgraded import Upgraded
+from dohproxy.upstream.upgraded import Upgraded, _http3_in
+from dohproxy.wire.names import from_text
 
 LIMIT = 10.0
 """Seconds that no test of this file comes near, unless something hangs."""
@@ -249,6 +253,81 @@ async def test_an_offer_of_what_is_not_there(bench: QuicBench) -> None:
             assert (await upstream.resolve(ask())).transport is Transport.DOH
 
 
+async def test_a_way_to_another_port_lets_the_old_one_finish(bench: QuicBench) -> None:
+    slow, over_quic = await bench.quic(silence, http=True), await bench.quic(http=True)
+    over_tcp = await _offering(bench, b'h3=":%d"' % slow.port)
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    assert isinstance(upstream, Upgraded)
+    assert (await upstream.resolve(ask())).transport is Transport.DOH
+    await until(lambda: upstream.swift is not None)
+    old = upstream.swift
+    assert old is not None
+    exchange = old.begin(ask())
+    await until(lambda: bool(slow.requests))
+    upstream._swap_at = trio.current_time()
+    upstream._told(b'h3=":%d"' % over_quic.port)
+    await until(lambda: upstream.swift not in (None, old))
+    assert await exchange.answer(trio.current_time() + 0.05) is None  # it is still waited for, and has not failed
+    assert (await upstream.swift.resolve(ask())).transport is Transport.DOH3  # type: ignore[union-attr]
+
+
+async def test_a_server_that_names_ever_other_ports_has_the_first_for_a_while(bench: QuicBench) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _offering(bench, b'h3=":%d"' % over_quic.port)
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    assert isinstance(upstream, Upgraded)
+    await upstream.resolve(ask())
+    await until(lambda: upstream.swift is not None)
+    first = upstream.swift
+    for port in range(1, 100):
+        upstream._told(b'h3=":%d"' % port)
+    await trio.testing.wait_all_tasks_blocked()
+    assert upstream.swift is first
+    upstream._swap_at = trio.current_time()
+    upstream._told(b'h3=":1"')
+    await until(lambda: upstream.swift not in (None, first))
+
+
+async def test_authorities_that_are_gone_leave_the_question_to_http2(
+    bench: QuicBench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _offering(bench, b'h3=":%d"' % over_quic.port)
+    settings = bench.settings(over_tcp.port, "https", upgrade=True)
+    assert settings.ca_file is not None
+    kept = tmp_path / "ca.pem"
+    kept.write_bytes(settings.ca_file.read_bytes())
+    upstream = open_upstream(replace(settings, ca_file=kept), QUICK)
+    assert isinstance(upstream, Upgraded)
+    await bench.nursery.start(upstream.run)
+    kept.unlink()
+    assert (await upstream.resolve(ask())).transport is Transport.DOH
+    assert "cannot be asked by HTTP/3" in caplog.text and upstream.swift is None
+    kept.write_bytes(settings.ca_file.read_bytes())
+    upstream._swap_at = trio.current_time()
+    assert (await upstream.resolve(ask())).transport is Transport.DOH
+    await until(lambda: upstream.swift is not None)
+
+
+async def test_a_way_that_ends_by_a_defect_is_asked_no_more(bench: QuicBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    over_quic = await bench.quic(http=True)
+    over_tcp = await _offering(bench, b'h3=":%d"' % over_quic.port)
+    upstream = await either(bench, over_tcp.port, "https", upgrade=True)
+    broken = trio.Event()
+
+    async def run(self: Doh3, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await broken.wait()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Doh3, "run", run)
+    await upstream.resolve(ask())
+    await until(lambda: upstream.swift is not None)
+    broken.set()
+    await until(lambda: upstream.swift is None)
+    assert (await upstream.resolve(ask())).transport is Transport.DOH
+
+
 # HTTPS records
 
 
@@ -306,6 +385,24 @@ async def test_records_that_lead_nowhere(bench: QuicBench, records: list[str]) -
     for _ in range(2):
         assert (await upstream.resolve(ask())).transport is Transport.DOH
     assert upstream.swift is None and len(over_tcp.asked) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("owner", "target", "port"),
+    [
+        ("dns.test.", ".", 8443),
+        ("DNS.test.", ".", 8443),
+        ("elsewhere.test.", ".", None),
+        ("elsewhere.test.", "dns.test.", 8443),
+        ("dns.test.", "elsewhere.test.", None),
+    ],
+)
+def test_a_record_that_an_alias_led_to_is_not_of_the_same_host(owner: str, target: str, port: int | None) -> None:
+    rdata = dns.rdata.from_text("IN", "HTTPS", f"1 {target} alpn=h3 port=8443").to_wire()
+    assert isinstance(rdata, bytes)
+    told = RRset(owner=from_text(owner), rdtype=65, rdclass=1, ttl=300, rdatas=(rdata,))
+    found = _http3_in(Answer(0, answer=(told,)), from_text("dns.test."), "dns.test", 443)
+    assert (found and found.port) == port
 
 
 async def test_a_record_is_asked_for_again_before_it_ends(bench: QuicBench) -> None:

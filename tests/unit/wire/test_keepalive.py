@@ -54,3 +54,11 @@ def test_padding_comes_last():
 @pytest.mark.parametrize("reply", [reply_to(query(use_edns=-1)), reply_to(query(ASKS), 4094)])
 def test_where_there_is_no_room_for_it_the_reply_stays_as_it_is(reply):
     assert with_keepalive(reply, 10) == reply
+
+
+def test_where_opt_is_not_the_last_record_the_reply_stays_as_it_is():
+    reply = reply_to(query(ASKS))
+    other = b"\0\0\1\0\1\0\0\0\0\0\4\1\2\3\4"
+    assert reply[10:12] == b"\0\1"
+    more = reply[:10] + b"\0\2" + reply[12:] + other
+    assert with_keepalive(more, 10) == more
