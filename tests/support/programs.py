@@ -100,9 +100,14 @@ class Running:
             self.stop(signal.SIGKILL)
 
 
+_given: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that are free for TCP and UDP, all different."""
-    found: set[int] = set()
+    """Ports of 127.0.0.1 that are free for TCP and UDP, all different, and from those that were given before."""
+    found: list[int] = []
     while len(found) < count:
-        found.add(free_port(0))
-    return list(found)
+        if (port := free_port(0)) not in _given:
+            _given.add(port)
+            found.append(port)
+    return found

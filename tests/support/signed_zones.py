@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
@@ -46,7 +47,7 @@ class Zone(Struct, frozen=True):
     window: tuple[str, ...] = ("-s", "-3600", "-e", "+864000")
     ldns: bool = False
     wrong_ds: bool = False
-    edits: tuple[tuple[str, str], ...] = ()
+    edits: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
     """Regular expressions, and what to put in their place, in the signed zone with one record a line."""
 
     @property
@@ -55,6 +56,13 @@ class Zone(Struct, frozen=True):
 
 
 RRSIG = r"(?m)^{owner}\.broken\.peers\.\s.*\sRRSIG\s+{type}\s.*$\n"
+
+
+def _flipped(signature: re.Match[str]) -> str:
+    """It begins with another octet."""
+    return f"{signature[1]}{'Y' if signature[2] == 'Z' else 'Z'}{signature[3]}"
+
+
 ZONES = (
     Zone(".", "ECDSAP256SHA256", records=""),
     Zone("peers.", "RSASHA256", ("-3", "-", "-H", "0", "-A"), records="here A 192.0.2.9\n"),
@@ -81,7 +89,7 @@ ZONES = (
         records=USUAL + "unsigned A 192.0.2.8\nflipped A 192.0.2.8\nchanged A 192.0.2.8\n",
         edits=(
             (RRSIG.format(owner="unsigned", type="A"), ""),
-            (r"(?m)^(flipped\.broken\.peers\.\s.*\sRRSIG\s+A\s.*\s)([A-Za-z0-9+/])(\S+)$", r"\1Z\3"),
+            (r"(?m)^(flipped\.broken\.peers\.\s.*\sRRSIG\s+A\s.*\s)([A-Za-z0-9+/])(\S+)$", _flipped),
             (r"(?m)^(changed\.broken\.peers\..*\sA\s+)192\.0\.2\.8$", r"\g<1>203.0.113.66"),
             (RRSIG.format(owner="www", type="NSEC"), ""),
         ),
