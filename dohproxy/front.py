@@ -270,14 +270,14 @@ class Front:
             return 0  # truncated: such answers are worth a TCP connection (RFC 8482 4.4), and not an amplifier's
         return min(request.payload_limit, self._payload_size)
 
-    def _refuse_unread(self, bad: BadRequest, peer: Peer, asked: _Asked | _Asking) -> bytes:
+    def _refuse_unread(self, bad: BadRequest, peer: Peer, asked: _Asked) -> bytes:
         if (self._groups.get(peer) or self._group(peer)) is None and self._generation.refuse_silently:
             return b""
         reply = error_reply(bad, payload_size=self._generation.payload_size)
         self._tell(asked, bad.rcode, len(reply))
         return reply
 
-    def _turn_away(self, request: Request, asked: _Asked | _Asking) -> bytes:
+    def _turn_away(self, request: Request, asked: _Asked) -> bytes:
         error = NotServed("this client is not served")
         if not self._generation.refuse_silently:
             return self._fail(request, asked, error)

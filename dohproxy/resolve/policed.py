@@ -59,8 +59,7 @@ class Policed:
     def passage(self, query: Query) -> Passage:
         """What policy says of the question, before anyone is asked."""
         group = self._engine.group(query.client)
-        mode = self.mode_of(query.question, group) if self._modes else group.mode or self._mode
-        return Passage(group, group.judge_question(query.question), mode)
+        return Passage(group, group.judge_question(query.question), self.mode_of(query.question, group))
 
     def as_wanted(self, query: Query, passage: Passage) -> Query:
         """The question as it is passed on. CD is the client's to set (RFC 4035 3.2.2), but not to get around `require-secure`;
