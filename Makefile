@@ -46,7 +46,7 @@ clean:
 
 # What is installed is as old as pyproject.toml, which names it, and the core that was compiled for it: what changes while pip
 # runs is newer than that.
-$(VENV)/installed: $(VENV)/made pyproject.toml hatch_build.py dohproxy/core/_compiled.pyx dohproxy/wire/_compiled.pyx
+$(VENV)/installed: $(VENV)/made pyproject.toml hatch_build.py $(wildcard dohproxy/*/_compiled.pyx)
 	@echo "Installing dohproxy in $(VENV) ..."
 	@touch $@.begun
 	@$(BIN)/pip install -q -e . || { echo >&2 "make: installing needs a network, or an index of packages that pip knows: see above"; exit 1; }

@@ -16,6 +16,7 @@ from dohproxy.dnssec.budget import DEFAULT_LIMITS, Budget, Cost
 from dohproxy.dnssec.nsec import Nsec
 from dohproxy.dnssec.nsec3 import Chain, Nsec3, Parameters, Records
 from dohproxy.dnssec.proof import Proof, ProofKind
+from dohproxy.dnssec.quick import is_subdomain, label_count, signer_in
 from dohproxy.errors import BudgetExhausted
 from dohproxy.model import Answer, Ede, Name, Question, RRset, Security, Source
 from dohproxy.wire import constants as c
@@ -35,8 +36,6 @@ OVERHEAD: Final = 1000
 _DENIALS: Final = (c.NSEC, c.NSEC3)
 _LEARNT: Final = (c.SOA, *_DENIALS)
 """Types of which not only what a wildcard made is kept."""
-_SIGNER: Final = 18
-"""Where the signer's name stands in the RDATA of an RRSIG (RFC 4034 3.1)."""
 _SYNTHESIZED: Final = (Ede(c.EDE_SYNTHESIZED, "proven by validated denial records in the cache (RFC 8198)"),)
 
 Key = Any
@@ -46,11 +45,13 @@ Key = Any
 class _Kept:
     """One RRset at hand, and where it lies."""
 
-    __slots__ = ("expires", "key", "octets", "record", "rrset", "shelf", "zone")
+    __slots__ = ("expires", "key", "negative", "octets", "record", "rrset", "shelf", "zone")
 
     def __init__(self, zone: _Zone, shelf: MutableMapping[Key, _Kept], key: Key, rrset: RRset, expires: float) -> None:
         self.zone, self.shelf, self.key, self.rrset, self.expires = zone, shelf, key, rrset, expires
         self.record: Nsec | Nsec3 | None = None
+        self.negative = negative_ttl(rrset) if rrset.rdtype == c.SOA else 0
+        """Seconds that denials beside this SOA are good for."""
         self.octets = OVERHEAD + 4 * len(rrset.owner) + sum(map(len, rrset.rdatas)) + sum(map(len, rrset.signatures))
 
 
@@ -105,6 +106,17 @@ class _Zone:
         self.soa: dict[Key, _Kept] = {}
         self.parameters: Parameters | None = None
         self.hashes: dict[tuple[bytes, bytes, int], bytes] = {}
+
+    def hash(self, name: Name) -> bytes:
+        """The name's hash by the parameters of this zone, which has NSEC3 records."""
+        assert self.parameters is not None
+        key = (name, self.parameters.salt, self.parameters.iterations)
+        digest = self.hashes.get(key)
+        if digest is None:
+            if len(self.hashes) >= REMEMBERED_HASHES:
+                self.hashes.clear()
+            digest = self.hashes[key] = nsec3.hash_name(*key)
+        return digest
 
     def __len__(self) -> int:
         return len(self.ordered) + len(self.hashed) + len(self.wildcards) + len(self.soa)
@@ -163,8 +175,8 @@ class ProofStore:
         owner = nsec.signed_owner(rrset)
         if owner is None or not (rrset.rdtype in _LEARNT or names.is_wildcard(owner)):
             return
-        name = _signer(rrset)
-        if name is None or rrset.rdclass != c.IN or not names.is_subdomain(owner, name):
+        name = signer_in(rrset.signatures[0])
+        if not name or rrset.rdclass != c.IN or not is_subdomain(owner, name):
             return
         zone = self._zones.get(name) or _Zone(name)
         if rrset.rdtype == c.NSEC:
@@ -206,12 +218,11 @@ class ProofStore:
 
     def _expires(self, zone: _Zone, rrset: RRset, now: float) -> float:
         """When this is to be forgotten; a denial no later than the zone's SOA allows (RFC 8198 5.4, RFC 9077 3)."""
-        ttl = min(rrset.ttl, self.max_ttl)
-        if rrset.rdtype == c.SOA:
+        ttl, rdtype = min(rrset.ttl, self.max_ttl), rrset.rdtype
+        if rdtype == c.SOA:
             return now + min(ttl, negative_ttl(rrset))
-        if rrset.rdtype in _DENIALS and (soa := zone.soa.get(c.SOA)):
-            return now + min(ttl, negative_ttl(soa.rrset))
-        return now + ttl
+        soa = zone.soa.get(c.SOA) if rdtype in _DENIALS else None
+        return now + (ttl if soa is None else min(ttl, soa.negative))
 
     def _keep(self, kept: _Kept) -> None:
         old = kept.shelf.get(kept.key)
@@ -280,7 +291,7 @@ class ProofStore:
         wildcard = names.wildcard_of(record.closest_encloser(qname, key))
         source = self._fresh(zone.wildcards.get((wildcard, question.qtype)), now)
         if source:
-            proof = nsec.prove_no_closer_match(qname, names.label_count(wildcard) - 1, [record])
+            proof = nsec.prove_no_closer_match(qname, label_count(wildcard) - 1, [record])
             return self._expanded(question, proof, [cover], source, now)
         other = self._fresh(zone.ordered.at_or_before(names.order(wildcard)), now)
         kept = [cover] if other is None or other is cover else [cover, other]
@@ -288,79 +299,83 @@ class ProofStore:
         return self._negative(zone, nsec.prove_nonexistence(qname, question.qtype, records), kept, now)
 
     def _by_nsec3(self, zone: _Zone, question: Question, now: float) -> Answer | None:
+        qname = question.qname
+        encloser, found = self._path(zone, qname, now)
+        if not found:
+            return None
         assert zone.parameters is not None
         budget = Budget(_LIMITS)
-        if len(zone.hashes) > REMEMBERED_HASHES:
-            zone.hashes.clear()
         budget.hashes = zone.hashes
+        chain = Chain(zone.name, zone.parameters, (), budget)
         try:
-            return self._by_hashes(zone, question, Chain(zone.name, zone.parameters, (), budget), now)
+            if encloser == qname:
+                proof = nsec3.prove_nonexistence(qname, question.qtype, _among(found, chain))
+                return self._negative(zone, proof, found, now)
+            wildcard = names.wildcard_of(encloser)
+            source = self._fresh(zone.wildcards.get((wildcard, question.qtype)), now)
+            if source:
+                proof = nsec3.prove_no_closer_match(qname, label_count(encloser), _among(found, chain))
+                return self._expanded(question, proof, found, source, now)
+            if near := self._near(zone, zone.hash(wildcard), now):
+                found.append(near)
+            return self._negative(zone, nsec3.prove_nonexistence(qname, question.qtype, _among(found, chain)), found, now)
         except BudgetExhausted:
             return None
 
-    def _by_hashes(self, zone: _Zone, question: Question, hashing: Chain, now: float) -> Answer | None:
-        qname = question.qname
-        encloser, found = self._path(zone, qname, hashing, now)
-        if encloser == qname:
-            if not (found and isinstance(found[-1].record, Nsec3) and found[-1].record.owner == hashing.hash(qname)):
-                return None
-            return self._negative(zone, nsec3.prove_nonexistence(qname, question.qtype, _among(found, hashing)), found, now)
-        wildcard = names.wildcard_of(encloser)
-        source = self._fresh(zone.wildcards.get((wildcard, question.qtype)), now)
-        if source:
-            proof = nsec3.prove_no_closer_match(qname, names.label_count(encloser), _among(found, hashing))
-            return self._expanded(question, proof, found, source, now)
-        if near := self._near(zone, hashing.hash(wildcard), now):
-            found.append(near)
-        return self._negative(zone, nsec3.prove_nonexistence(qname, question.qtype, _among(found, hashing)), found, now)
+    def _path(self, zone: _Zone, qname: Name, now: float) -> tuple[Name, list[_Kept]]:
+        """The records near the names from the apex down to the first that is covered, and the name above that.
 
-    def _path(self, zone: _Zone, qname: Name, hashing: Chain, now: float) -> tuple[Name, list[_Kept]]:
-        """The records near the names from the apex down to the first that does not exist, and the name above that.
-
-        Where no name is covered it is `qname` itself.
+        Where none is covered, but `qname` is matched, it is that itself; where that is not either, there are no records.
         """
-        above, found = zone.name, []
-        for name in nsec3.downward(qname, zone.name):
-            digest = hashing.hash(name)
+        above, found, digest = zone.name, list[_Kept](), b""
+        path = nsec3.downward(qname, zone.name)
+        for name in path if len(path) < MAX_HASHES else ():
+            digest = zone.hash(name)
             if near := self._near(zone, digest, now):
                 found.append(near)
                 if isinstance(near.record, Nsec3) and near.record.covers(digest):
                     return above, found
             above = name
-        return qname, found
+        matched = found and isinstance(record := found[-1].record, Nsec3) and record.owner == digest
+        return qname, found if matched else []
 
     def _near(self, zone: _Zone, digest: bytes, now: float) -> _Kept | None:
         """The entry that would match or cover this hash; the last wraps around."""
         return self._fresh(zone.hashed.at_or_before(digest) or zone.hashed.last(), now)
 
     def _fresh(self, kept: _Kept | None, now: float) -> _Kept | None:
-        """The entry, now used, unless it has had its time."""
+        """The entry, unless it has had its time."""
         if kept is None:
             return None
         if kept.expires - now < 1:
             self._forget(kept)
             return None
-        self._kept.move_to_end(kept)
         return kept
 
     def _negative(self, zone: _Zone, proof: Proof, kept: list[_Kept], now: float) -> Answer | None:
         soa = self._fresh(zone.soa.get(c.SOA), now)
         if soa is None or not (proof.proven and proof.secure):
             return None
+        self._used(soa, *kept)
         # A compact denial goes with NOERROR, for those who do not know NXNAME (RFC 9824 5)
         nxdomain = proof.kind is ProofKind.NXDOMAIN and proof.closest_encloser is not None
         ttl = _remaining((soa, *kept), now)
         authority = tuple(_with_ttl(rrset, ttl) for rrset in (soa.rrset, *proof.used))
         return _answer(c.NXDOMAIN if nxdomain else c.NOERROR, (), authority, now)
 
-    @staticmethod
-    def _expanded(question: Question, proof: Proof, kept: list[_Kept], source: _Kept, now: float) -> Answer | None:
+    def _expanded(self, question: Question, proof: Proof, kept: list[_Kept], source: _Kept, now: float) -> Answer | None:
         """The wildcard's data at the name asked for (RFC 8198 5.3)."""
         if not (proof.proven and proof.secure):
             return None
+        self._used(source, *kept)
         ttl, held = _remaining((source, *kept), now), source.rrset
         data = RRset(question.qname, held.rdtype, ttl, held.rdatas, held.signatures)
         return _answer(c.NOERROR, (data,), tuple(_with_ttl(rrset, ttl) for rrset in proof.used), now)
+
+    def _used(self, *entries: _Kept) -> None:
+        """They are of use, and are to be forgotten last."""
+        for kept in entries:
+            self._kept.move_to_end(kept)
 
 
 def _answer(rcode: int, answer: tuple[RRset, ...], authority: tuple[RRset, ...], now: float) -> Answer:
@@ -379,13 +394,3 @@ def _remaining(entries: Iterable[_Kept], now: float) -> int:
 
 def _with_ttl(rrset: RRset, ttl: int) -> RRset:
     return RRset(rrset.owner, rrset.rdtype, ttl, rrset.rdatas, rrset.signatures)
-
-
-def _signer(rrset: RRset) -> Name | None:
-    """The zone whose key made the signature that was verified, the first; None where there is none."""
-    if not rrset.signatures:
-        return None
-    rdata, at = rrset.signatures[0], _SIGNER
-    while at < len(rdata) and 0 < rdata[at] < 64:
-        at += rdata[at] + 1
-    return rdata[_SIGNER : at + 1].lower() if at < len(rdata) and not rdata[at] else None

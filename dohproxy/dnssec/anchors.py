@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from dohproxy.config.settings import Anchor, NegativeAnchor
 from dohproxy.dnssec.keys import PROTOCOL, Ds, Key, read_ds_untrusted, read_key_untrusted, usable_ds
+from dohproxy.dnssec.quick import is_subdomain
 from dohproxy.errors import DohproxyError
 from dohproxy.model import Name
 from dohproxy.wire import names
@@ -52,6 +53,8 @@ class AnchorSet:
         self.given = tuple(anchors)
         self._anchors = {zone: gathered(zone, self.given) for zone in dict.fromkeys(anchor.zone for anchor in self.given)}
         self._negative = {anchor.name: anchor for anchor in negative}
+        self._lengths = tuple(sorted({*map(len, self._anchors), *map(len, self._negative)}, reverse=True))
+        """Of the names of both, in octets: few, where names have many ancestors."""
 
     def with_anchors(self, zone: Name, anchors: Iterable[Anchor]) -> AnchorSet:
         """The same but for the anchors of this zone, which are these."""
@@ -73,11 +76,13 @@ class AnchorSet:
 
     def closest(self, name: Name, wall: int) -> TrustAnchor | NegativeAnchor | None:
         """What rules `name` at this time (seconds since 1970); None: nothing is known of it, so nothing is validated."""
-        for candidate in names.suffixes(name):
-            negative = self._negative.get(candidate)
+        for length in self._lengths:
+            candidate = name[-length:]
+            negative, anchor = self._negative.get(candidate), self._anchors.get(candidate)
+            if (negative is None and anchor is None) or not is_subdomain(name, candidate):
+                continue
             if negative is not None and (negative.until is None or wall < negative.until):
                 return negative
-            anchor = self._anchors.get(candidate)
             if anchor is not None:
                 return anchor
         return None
@@ -85,7 +90,7 @@ class AnchorSet:
     def let_speak(self, zone: Name, name: Name, wall: int) -> bool:
         """Whether proofs of `zone` count for `name`: its anchor is there or above, and no negative one is closer."""
         point = self.closest(name, wall)
-        return isinstance(point, TrustAnchor) and names.is_subdomain(zone, point.zone)
+        return isinstance(point, TrustAnchor) and is_subdomain(zone, point.zone)
 
 
 def gathered(zone: Name, anchors: Iterable[Anchor]) -> TrustAnchor:

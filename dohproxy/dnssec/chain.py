@@ -16,13 +16,14 @@ from dohproxy.dnssec.anchors import AnchorSet, TrustAnchor
 from dohproxy.dnssec.budget import Budget, Cost
 from dohproxy.dnssec.keys import DIGEST_NAMES, Ds, Key, KeyRing, known_digest, read_ds_untrusted, read_key_untrusted, usable_ds
 from dohproxy.dnssec.proof import Proof, ProofKind
-from dohproxy.dnssec.signatures import Dates, Flaw, Verified, read_rrsig_untrusted, verify
+from dohproxy.dnssec.quick import is_subdomain, signer_above
+from dohproxy.dnssec.signatures import Dates, Flaw, Verified, verify
 from dohproxy.dnssec.trust import NotACut, Trust, TrustCache
 from dohproxy.errors import MalformedMessage, ResolveError
 from dohproxy.model import Answer, Ede, Link, Name, RRset, Security
 from dohproxy.wire import constants as c
 from dohproxy.wire import names
-from dohproxy.wire.names import is_below, is_subdomain, to_text
+from dohproxy.wire.names import is_below, to_text
 
 MAX_TRUST = 86400
 """Seconds that a finding about a zone is kept at most."""
@@ -68,30 +69,17 @@ class World(Struct, frozen=True):
     """Whether zones whose trust is near its end are looked at again, before they have to be."""
 
 
+def dates_of(world: World) -> Dates:
+    """When its signatures are judged."""
+    return Dates(world.wall, world.limits.skew_min, world.limits.skew_max)
+
+
 Fetched = Answer | ResolveError
 T = TypeVar("T")
 Asking = Generator[tuple[Need, ...], tuple[Fetched, ...], T]
 
 _DENIAL_TYPES = (c.NSEC, c.NSEC3)
 _FAILED = (Security.BOGUS, Security.INDETERMINATE)
-
-
-def signer_above(rrset: RRset, base: Name) -> Name | None:
-    """The deepest zone at or above `base` that claims to have signed the RRset."""
-    found: Name | None = None
-    for rdata in rrset.signatures:
-        try:
-            signer = read_rrsig_untrusted(rdata).signer
-        except MalformedMessage:
-            continue
-        if is_subdomain(base, signer) and (found is None or len(signer) > len(found)):
-            found = signer
-    return found
-
-
-def deepest(zones: Iterable[Name | None]) -> Name | None:
-    """The longest of these, which are all ancestors of one name."""
-    return max((zone for zone in zones if zone is not None), key=len, default=None)
 
 
 class Chains:
@@ -104,9 +92,8 @@ class Chains:
         """The questions whose answers broke a chain."""
         self.aging: dict[Name, None] = {}
         """The zones whose trust was used near its end."""
-        limits = world.limits
-        self._dates = Dates(world.wall, limits.skew_min, limits.skew_max)
-        self._algorithms = algorithms.supported(limits.sha1)
+        self._dates = dates_of(world)
+        self._algorithms = algorithms.supported(world.limits.sha1)
 
     # Fetching
 
@@ -413,9 +400,9 @@ def _no_match(zone: Name, ring: KeyRing, digests: list[Ds]) -> Ede:
 def _signer_of_ds(response: Answer, zone: Name) -> Name | None:
     """The zone above `zone` that signed its DS RRset, or the records that may deny it."""
     above = names.parent(zone)
-    told = [rrset for rrset in response.answer if rrset.owner == zone and rrset.rdtype in (c.DS, c.CNAME)]
-    told = told or [rrset for rrset in response.authority if rrset.rdtype in _DENIAL_TYPES]
-    return deepest(signer_above(rrset, above) for rrset in told)
+    told = tuple(rrset for rrset in response.answer if rrset.owner == zone and rrset.rdtype in (c.DS, c.CNAME))
+    told = told or tuple(rrset for rrset in response.authority if rrset.rdtype in _DENIAL_TYPES)
+    return signer_above(told, above)
 
 
 R = TypeVar("R")

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dohproxy.dnssec import nsec, nsec3
 from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.proof import NOTHING_TO_READ, Proof, ProofKind
+from dohproxy.dnssec.quick import is_subdomain
 from dohproxy.model import Name, RRset
 from dohproxy.wire.constants import DS
-from dohproxy.wire.names import ROOT, is_below, is_subdomain
+from dohproxy.wire.names import ROOT, is_below
 
 __all__ = [
     "Proof",

@@ -22,14 +22,43 @@ _DIGESTS: Final = {SHA1: hashlib.sha1, SHA256: hashlib.sha256, SHA384: hashlib.s
 DIGEST_NAMES: Final = {1: "SHA-1", 2: "SHA-256", 3: "GOST R 34.11-94", 4: "SHA-384", 5: "GOST R 34.11-2012", 6: "SM3"}
 
 
-_GOOD: Final = 6
-"""Signatures that a key remembers to be good: about as many as are repeated from one negative answer of a zone to the next."""
+class Remembered:
+    """Good signatures by their digests, some `most` of them at most: what was neither added nor found for long is forgotten.
+
+    A signature lives for days, what it signs for minutes: most are seen again with the next answer of their zone, or when a
+    TTL has run out. To look for one costs a hundredth of verifying it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._half = most // 2
+        self._young, self._old = set[bytes](), set[bytes]()
+
+    def __contains__(self, digest: bytes) -> bool:
+        if digest in self._young:
+            return True
+        if digest not in self._old:
+            return False
+        self.add(digest)
+        return True
+
+    def add(self, digest: bytes) -> None:
+        """Remember it."""
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, set()
+        self._young.add(digest)
+
+    def __len__(self) -> int:
+        return len(self._young | self._old)
+
+
+_good = Remembered(16384)
+"""Of all keys: some 2 MiB."""
 
 
 class Key:
     """A DNSKEY record; its public key is made when it is first needed, and once."""
 
-    __slots__ = ("_good", "_refusal", "_verify", "algorithm", "flags", "protocol", "rdata", "tag")
+    __slots__ = ("_mark", "_refusal", "_verify", "algorithm", "flags", "protocol", "rdata", "tag")
 
     def __init__(self, rdata: bytes) -> None:
         self.rdata = rdata
@@ -38,8 +67,7 @@ class Key:
         self.tag = key_tag(rdata)
         self._verify: Verify | None = None
         self._refusal = ""
-        self._good: dict[bytes, bytes] = {}
-        """What was signed, by signature: the latest, the last of them last."""
+        self._mark = hashlib.sha256(rdata).digest()
 
     @property
     def usable(self) -> bool:
@@ -62,8 +90,8 @@ class Key:
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Whether this is the key's signature of the data; False too for a key that is malformed or refused."""
-        if self._good.get(signature) == data:
-            self._good[signature] = self._good.pop(signature)
+        digest = hashlib.sha256(self._mark + len(signature).to_bytes(2) + signature + data).digest()
+        if digest in _good:
             return True
         if self._verify is None:
             if self._refusal:
@@ -77,9 +105,7 @@ class Key:
             self._verify(signature, data)
         except (InvalidSignature, ValueError):
             return False
-        self._good[signature] = data
-        if len(self._good) > _GOOD:
-            del self._good[next(iter(self._good))]
+        _good.add(digest)
         return True
 
 
@@ -125,6 +151,19 @@ class KeyRing:
 
     def __len__(self) -> int:
         return sum(map(len, self._by_tag.values()))
+
+
+class Claim(Struct, frozen=True, gc=False):
+    """A signature of an RRset that is without flaw but for what its key says of it: one of `keys`, as it claims."""
+
+    keys: list[Key]
+    signature: bytes
+    data: bytes
+    """What it is made over (RFC 4034 3.1.8.1)."""
+    ttl: int
+    """Of the RRset, capped (RFC 4035 5.3.3)."""
+    expanded: bool
+    """Whether the RRset was made from a wildcard (RFC 4035 5.3.4)."""
 
 
 class Ds(Struct, frozen=True, gc=False):

@@ -8,11 +8,12 @@ from msgspec import Struct
 
 from dohproxy.dnssec import bitmap as bits
 from dohproxy.dnssec.proof import NOTHING_TO_READ, Proof, ProofKind
+from dohproxy.dnssec.quick import is_subdomain, label_count
 from dohproxy.errors import MalformedMessage
 from dohproxy.model import Name, RRset
 from dohproxy.wire import names
 from dohproxy.wire.constants import ANY, DS, NS, NSEC, SOA
-from dohproxy.wire.names import ROOT, is_below, is_subdomain
+from dohproxy.wire.names import ROOT, is_below
 
 RRSIG_LABELS = 3
 """Where the labels field stands in the RDATA of an RRSIG (RFC 4034 3.1)."""
@@ -74,7 +75,7 @@ def signed_owner(rrset: RRset) -> Name | None:
     if not rrset.signatures or len(rrset.signatures[0]) <= RRSIG_LABELS:
         return None
     signed = rrset.signatures[0][RRSIG_LABELS]
-    held = names.label_count(rrset.owner) - names.is_wildcard(rrset.owner)
+    held = label_count(rrset.owner) - names.is_wildcard(rrset.owner)
     if signed == held:
         return rrset.owner
     return names.wildcard_of(names.last_labels(rrset.owner, signed)) if signed < held else None
@@ -257,14 +258,14 @@ def prove_no_closer_match(qname: Name, labels: int, records: list[Nsec]) -> Proo
     """The name below the wildcard's encloser toward `qname` does not exist (RFC 4035 5.3.4): NXDOMAIN or NONE."""
     if not records:
         return NOTHING_TO_READ
-    if labels >= names.label_count(qname):
+    if labels >= label_count(qname):
         return Proof.none("the answer was not expanded from a wildcard")
     key = names.order(qname)
     cover = _covering(qname, key, records)
     if isinstance(cover, Proof):
         return cover
     encloser = cover.closest_encloser(qname, key)
-    if names.label_count(encloser) > labels:
+    if label_count(encloser) > labels:
         return Proof.none(f"a closer encloser exists: {names.to_text(encloser)}")
     return Proof(ProofKind.NXDOMAIN, "NSEC shows that no closer name exists", closest_encloser=encloser, used=(cover.rrset,))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import islice
 from typing import Final
@@ -14,6 +14,7 @@ from dohproxy.dnssec import bitmap as bits
 from dohproxy.dnssec.budget import Budget, Cost
 from dohproxy.dnssec.nsec import cut_or_not, ds_denied, signed_owner, type_denied
 from dohproxy.dnssec.proof import NOTHING_TO_READ, Proof, ProofKind
+from dohproxy.dnssec.quick import label_count
 from dohproxy.errors import MalformedMessage
 from dohproxy.model import Name, RRset
 from dohproxy.wire import names
@@ -277,7 +278,7 @@ def prove_no_closer_match(qname: Name, labels: int, records: Records) -> Proof:
 
 
 def _no_closer_match(qname: Name, labels: int, chain: Chain) -> Proof:
-    if not names.label_count(chain.zone) <= labels < names.label_count(qname):
+    if not label_count(chain.zone) <= labels < label_count(qname):
         return Proof.none("the answer was not expanded from a wildcard of the zone")
     covering = chain.covering(names.last_labels(qname, labels + 1))
     if covering is None:
@@ -330,11 +331,14 @@ def find_encloser(qname: Name, chain: Chain) -> Encloser | Proof:
     return Proof.none("an NSEC3 record matches the name: it exists" if above else complaint)
 
 
-def downward(qname: Name, zone: Name) -> Iterator[Name]:
+def downward(qname: Name, zone: Name) -> list[Name]:
     """The names from the apex down to `qname`."""
-    below = len(qname) - len(zone)
-    path = [suffix for suffix in names.suffixes(qname) if len(suffix) >= len(qname) - below]
-    return reversed(path)
+    path, at, apex = [qname], 0, len(qname) - len(zone)
+    while at < apex:
+        at += qname[at] + 1
+        path.append(qname[at:])
+    path.reverse()
+    return path
 
 
 def _remark(encloser: Encloser) -> str:

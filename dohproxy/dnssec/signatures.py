@@ -11,7 +11,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dohproxy.dnssec.budget import Budget, Cost
-from dohproxy.dnssec.keys import ZONE_KEY, Key, KeyRing
+from dohproxy.dnssec.keys import ZONE_KEY, Claim, Key, KeyRing
+from dohproxy.dnssec.quick import SIGNER, is_subdomain, label_count, plain_claim, signer_in
 from dohproxy.errors import MalformedMessage
 from dohproxy.model import Name, RRset
 from dohproxy.wire import constants as c
@@ -46,18 +47,11 @@ class Rrsig(Struct, frozen=True, gc=False):
 @lru_cache(_AT_HAND)
 def read_rrsig_untrusted(rdata: bytes) -> Rrsig:
     """The signature in an RRSIG's RDATA; raises MalformedMessage."""
-    try:
-        fixed = _FIXED.unpack_from(rdata)
-        at = 18
-        while length := rdata[at]:
-            at += length + 1
-    except (struct.error, IndexError):
-        raise MalformedMessage("an RRSIG record ends too soon") from None
-    if at - 18 >= names.MAX_LENGTH:
-        raise MalformedMessage("an RRSIG record's signer is no name")
-    covered, algorithm, labels, original_ttl, expiration, inception, tag = fixed
-    signer = rdata[18 : at + 1].lower()
-    head, signature = rdata[:18] + signer, rdata[at + 1 :]
+    signer = signer_in(rdata)
+    if not signer:
+        raise MalformedMessage("an RRSIG record ends too soon, or its signer is no name")
+    covered, algorithm, labels, original_ttl, expiration, inception, tag = _FIXED.unpack_from(rdata)
+    head, signature = rdata[:SIGNER] + signer, rdata[SIGNER + len(signer) :]
     return Rrsig(covered, algorithm, labels, original_ttl, expiration, inception, tag, signer, head, signature)
 
 
@@ -95,10 +89,14 @@ class Verified(Struct, frozen=True, gc=False):
     """An RRset with a signature that holds, which then is its first; its TTL is capped (RFC 4035 5.3.3)."""
 
     rrset: RRset
-    rrsig: Rrsig
     key: Key
     expanded: bool
-    """Whether it was made from a wildcard (RFC 4035 5.3.4); `rrsig.labels` says from which."""
+    """Whether it was made from a wildcard (RFC 4035 5.3.4); the labels field of the signature says from which."""
+
+    @property
+    def rrsig(self) -> Rrsig:
+        """The signature."""
+        return read_rrsig_untrusted(self.rrset.signatures[0])
 
 
 def verify(rrset: RRset, zone: Name, ring: KeyRing, dates: Dates, budget: Budget) -> Verified | Flaw:
@@ -108,15 +106,33 @@ def verify(rrset: RRset, zone: Name, ring: KeyRing, dates: Dates, budget: Budget
     """
     flaw: Flaw | None = None
     for rdata in rrset.signatures:
-        try:
-            rrsig = read_rrsig_untrusted(rdata)
-            found = _flaw_in_form(rrset, rrsig, zone) or _flaw_in_dates(rrsig, dates) or _try_keys(rrset, rrsig, ring, budget)
-        except MalformedMessage as error:
-            found = Flaw(c.EDE_BOGUS, str(error))
+        claim = plain_claim(rrset, rdata, zone, ring, dates.wall) or claim_of(rrset, rdata, zone, ring, dates)
+        found = claim if isinstance(claim, Flaw) else _try_keys(claim, budget)
         if isinstance(found, Key):
-            return _verified(rrset, rdata, rrsig, found, dates)
+            assert isinstance(claim, Claim)
+            return _verified(rrset, rdata, claim, found)
         flaw = flaw if flaw is not None and _telling(flaw) >= _telling(found) else found
     return flaw or Flaw(c.EDE_RRSIGS_MISSING, "there is no RRSIG")
+
+
+def claim_of(rrset: RRset, rdata: bytes, zone: Name, ring: KeyRing, dates: Dates) -> Claim | Flaw:
+    """What this signature of the RRset says, if the zone may have made it, with a key that it has, and may say so now."""
+    try:
+        rrsig = read_rrsig_untrusted(rdata)
+        if flaw := _flaw_in_form(rrset, rrsig, zone) or _flaw_in_dates(rrsig, dates):
+            return flaw
+        keys = ring.find(rrsig.key_tag, rrsig.algorithm)
+        return _claim(rrset, rrsig, keys, dates) if keys else _no_key(rrsig, ring)
+    except MalformedMessage as error:
+        return Flaw(c.EDE_BOGUS, str(error))
+
+
+def _claim(rrset: RRset, rrsig: Rrsig, keys: list[Key], dates: Dates) -> Claim:
+    left = serial_gap(rrsig.expiration, dates.wall)
+    if left < 0:
+        left += dates.skew(rrsig)
+    ttl, expanded = min(rrset.ttl, rrsig.original_ttl, left), rrsig.labels < _signable_labels(rrset.owner)
+    return Claim(keys, rrsig.signature, signed_data(rrset, rrsig), ttl, expanded)
 
 
 def is_self_signed(rrset: RRset, key: Key, dates: Dates, budget: Budget) -> bool:
@@ -150,21 +166,17 @@ def _telling(flaw: Flaw) -> int:
     return _TELLING.index(flaw.code)
 
 
-def _verified(rrset: RRset, good: bytes, rrsig: Rrsig, key: Key, dates: Dates) -> Verified:
-    left = serial_gap(rrsig.expiration, dates.wall)
-    if left < 0:
-        left += dates.skew(rrsig)
-    ttl = min(rrset.ttl, rrsig.original_ttl, left)
-    if ttl != rrset.ttl or rrset.signatures[0] is not good:
+def _verified(rrset: RRset, good: bytes, claim: Claim, key: Key) -> Verified:
+    if claim.ttl != rrset.ttl or rrset.signatures[0] is not good:
         others = tuple(rdata for rdata in rrset.signatures if rdata is not good)
-        rrset = replace(rrset, ttl=ttl, signatures=(good, *others))
-    return Verified(rrset, rrsig, key, rrsig.labels < _signable_labels(rrset.owner))
+        rrset = replace(rrset, ttl=claim.ttl, signatures=(good, *others))
+    return Verified(rrset, key, claim.expanded)
 
 
 @lru_cache(_AT_HAND)
 def _signable_labels(owner: Name) -> int:
     """What the labels field of a signature of an RRset as it stands in the zone says (RFC 4034 3.1.3)."""
-    return names.label_count(owner) - names.is_wildcard(owner)
+    return label_count(owner) - names.is_wildcard(owner)
 
 
 def _flaw_in_form(rrset: RRset, rrsig: Rrsig, zone: Name) -> Flaw | None:
@@ -173,11 +185,11 @@ def _flaw_in_form(rrset: RRset, rrsig: Rrsig, zone: Name) -> Flaw | None:
         return Flaw(c.EDE_BOGUS, "RRSIG covers another type")
     if rrsig.signer != zone:
         return Flaw(c.EDE_BOGUS, f"RRSIG has the signer {names.to_text(rrsig.signer)}, which is not the zone")
-    if not names.is_subdomain(rrset.owner, zone):
+    if not is_subdomain(rrset.owner, zone):
         return Flaw(c.EDE_BOGUS, f"RRSIG has the signer {names.to_text(rrsig.signer)}, which is not above it")
     if rrsig.labels > _signable_labels(rrset.owner):
         return Flaw(c.EDE_BOGUS, "RRSIG has more labels than the owner")
-    if rrsig.labels < names.label_count(zone):
+    if rrsig.labels < label_count(zone):
         return Flaw(c.EDE_BOGUS, "RRSIG has fewer labels than the signer")
     return None
 
@@ -196,21 +208,17 @@ def _flaw_in_dates(rrsig: Rrsig, dates: Dates) -> Flaw | None:
     return None
 
 
-def _try_keys(rrset: RRset, rrsig: Rrsig, ring: KeyRing, budget: Budget) -> Key | Flaw:
-    """The key that made the signature, among those of its tag and algorithm; each one tried is counted."""
-    keys = ring.find(rrsig.key_tag, rrsig.algorithm)
-    if not keys:
-        return _no_key(rrsig, ring)
-    data = signed_data(rrset, rrsig)
-    for tried, key in enumerate(keys):
+def _try_keys(claim: Claim, budget: Budget) -> Key | Flaw:
+    """The key that made the signature; each one tried is counted."""
+    for tried, key in enumerate(claim.keys):
         if tried:
             budget.spend(Cost.COLLISIONS)
         budget.spend(Cost.SIGNATURES)
-        if key.verifies(rrsig.signature, data):
+        if key.verifies(claim.signature, claim.data):
             return key
         budget.spend(Cost.FAILURES)
-    refusal = keys[0].refusal
-    return Flaw(c.EDE_BOGUS, f"RRSIG by key {rrsig.key_tag} does not verify" + (f": {refusal}" if refusal else ""))
+    key = claim.keys[0]
+    return Flaw(c.EDE_BOGUS, f"RRSIG by key {key.tag} does not verify" + (f": {key.refusal}" if key.refusal else ""))
 
 
 def _no_key(rrsig: Rrsig, ring: KeyRing) -> Flaw:

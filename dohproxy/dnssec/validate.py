@@ -17,20 +17,20 @@ from dohproxy.dnssec.chain import (
     Limits,
     Need,
     World,
-    deepest,
+    dates_of,
     of_proof,
-    signer_above,
     unproven,
     untrusted,
 )
 from dohproxy.dnssec.proof import Proof, ProofKind
-from dohproxy.dnssec.signatures import Flaw, Verified
+from dohproxy.dnssec.quick import is_subdomain, signer_above
+from dohproxy.dnssec.signatures import Flaw, Verified, verify
 from dohproxy.dnssec.trust import Trust
 from dohproxy.errors import BudgetExhausted, MalformedMessage, ResolveError
 from dohproxy.model import Answer, Ede, Link, Name, Question, RRset, Security
 from dohproxy.wire import constants as c
 from dohproxy.wire import names
-from dohproxy.wire.names import is_subdomain, to_text
+from dohproxy.wire.names import to_text
 
 __all__ = ["Asking", "Fetched", "Judgement", "Limits", "Need", "World", "validate"]
 
@@ -64,6 +64,11 @@ def validate(question: Question, answer: Answer, world: World) -> Asking[Judgeme
         return _unjudged(answer, Security.UNCHECKED)
     if question.qtype == c.RRSIG and any(rrset.owner == question.qname for rrset in answer.answer):
         return _unjudged(answer, Security.INSECURE)  # signatures are not signed (RFC 4035 2.2)
+    return _at_once(question, answer, world) or (yield from _by_walking(question, answer, world))
+
+
+def _by_walking(question: Question, answer: Answer, world: World) -> Asking[Judgement]:
+    """The same, whatever the answer is."""
     following = _Following(question, answer, world)
     try:
         yield from following.run()
@@ -76,6 +81,28 @@ def validate(question: Question, answer: Answer, world: World) -> Asking[Judgeme
     except MalformedMessage as error:
         text = f"{reasons.record(question.qname, question.qtype)}: malformed: {error}"
         return following.failed(Security.BOGUS, (Ede(c.EDE_BOGUS, text),))
+
+
+def _at_once(question: Question, answer: Answer, world: World) -> Judgement | None:
+    """The judgement where the walk would be one step: on the one RRset that was asked for, by a zone whose keys are trusted.
+
+    That is what most answers are. None where there is more to it, or something is wrong.
+    """
+    if len(answer.answer) != 1 or answer.rcode != c.NOERROR or question.qtype == c.DS:
+        return None
+    rrset, name = answer.answer[0], question.qname
+    if rrset.rdtype != question.qtype or rrset.owner != name or len(rrset.signatures) != 1:
+        return None
+    signer, point = signer_above(answer.answer, name), world.anchors.closest(name, world.wall)
+    if signer is None or not isinstance(point, TrustAnchor) or not is_subdomain(signer, point.zone):
+        return None
+    trust = world.keys.get(signer, world.now)
+    if not isinstance(trust, Trust) or trust.security is not Security.SECURE or trust.aging <= world.now:
+        return None
+    found = verify(rrset, signer, trust.ring, dates_of(world), world.budget)
+    if isinstance(found, Flaw) or found.expanded:
+        return None
+    return Judgement(Security.SECURE, (), trust.chain, c.NOERROR, (found.rrset,), ())
 
 
 def _unjudged(answer: Answer, security: Security) -> Judgement:
@@ -348,7 +375,7 @@ class _Following:
         point = self._chains.point_of(base)
         if not isinstance(point, TrustAnchor):
             return untrusted(base, point), False
-        signer = deepest(signer_above(rrset, base) for rrset in rrsets)
+        signer = signer_above(rrsets, base)
         if signer is not None:
             trust = yield from self._chains.trust_in(signer)
             if trust.security is Security.SECURE or is_subdomain(signer, point.zone):
