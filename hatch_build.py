@@ -13,7 +13,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = tuple(Path("dohproxy", room, "_compiled.pyx") for room in ("core", "wire", "dnssec"))
+SOURCES = tuple(Path("dohproxy", room, "_compiled.pyx") for room in ("core", "wire", "cache", "dnssec"))
 FLAGS = "-O2 -fPIC -shared -fwrapv -fno-strict-aliasing -Wall -Wno-unused-function -D_FORTIFY_SOURCE=2 -fstack-protector-strong"
 
 

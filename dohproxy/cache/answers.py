@@ -91,7 +91,7 @@ class AnswerStore:
     def __init__(self, settings: Cache) -> None:
         self._settings = settings
         self._stale_max = settings.stale_max if settings.stale else 0
-        self._entries: Bounded[bytes, _Entry] = Bounded(settings.size, _octets_of)
+        self._entries: Bounded[bytes, _Entry] = Bounded(settings.size, _octets_of, _SLOT)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -143,9 +143,9 @@ class AnswerStore:
 
 
 def _octets_of(key: Key, entry: _Entry) -> int:
-    if isinstance(entry, bytes):
-        return _SLOT + len(key) + len(entry)
-    return _SLOT + len(key) + len(entry.packed) + _CHAINED + 8 * len(entry.chain)
+    """Of those with a chain; others are octets alone."""
+    octets, chain = (entry, ()) if isinstance(entry, bytes) else (entry.packed, entry.chain)
+    return _SLOT + len(key) + len(octets) + _CHAINED + 8 * len(chain)
 
 
 def packed(answer: Answer) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from dohproxy.wire.choice import compiled_part
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -22,18 +24,20 @@ def bytes_size(value: bytes) -> int:
     return len(value) + _HEAD + 15 & ~15
 
 
-class Bounded(Generic[K, V]):
+class InPython(Generic[K, V]):
     """At most `limit` octets, as `octets_of(key, value)` counts them; nothing is done to order entries when one is read.
+
+    Where key and value are `bytes`, that is `slot` and the octets of both.
 
     There are two generations. Entries are put in the young one, and move there when read in the old one. To make room, the
     old one is emptied from its eldest; when none is left, the young one becomes the old one. So an entry that is read once
     in a generation stays.
     """
 
-    def __init__(self, limit: int, octets_of: Callable[[K, V], int]) -> None:
+    def __init__(self, limit: int, octets_of: Callable[[K, V], int], slot: int = 0) -> None:
         self.limit = limit
         self.octets = 0
-        self._octets_of = octets_of
+        self._octets_of, self._slot = octets_of, slot
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
         self._leaving: Iterator[K] = iter(())
@@ -52,7 +56,7 @@ class Bounded(Generic[K, V]):
         """Keep the value in place of any that the key had; not if it alone is over the limit."""
         if key in self._young or key in self._old:
             self.discard(key)
-        octets, limit = self._octets_of(key, value), self.limit
+        octets, limit = self._size(key, value), self.limit
         if octets > limit:
             return
         self._young[key] = value
@@ -68,20 +72,32 @@ class Bounded(Generic[K, V]):
         if value is None:
             value = self._old.pop(key, None)
         if value is not None:
-            self.octets -= self._octets_of(key, value)
+            self.octets -= self._size(key, value)
 
     def clear(self) -> None:
         """Forget everything."""
         self._young, self._old, self._leaving, self.octets = {}, {}, iter(()), 0
+
+    def _size(self, key: K, value: V) -> int:
+        if isinstance(value, bytes) and isinstance(key, bytes):
+            return self._slot + len(key) + len(value)
+        return self._octets_of(key, value)
 
     def _make_room(self) -> None:
         if not self._old:
             self._change_generations()
         for key in self._leaving:
             if key in self._old:
-                self.octets -= self._octets_of(key, self._old.pop(key))
+                self.octets -= self._size(key, self._old.pop(key))
                 return
 
     def _change_generations(self) -> None:
         self._old, self._young = self._young, {}
         self._leaving = iter(list(self._old))
+
+
+Bounded = InPython
+"""The one that serves."""
+
+if not TYPE_CHECKING and (_compiled := compiled_part("dohproxy.cache")) is not None:
+    Bounded = _compiled.Bounded

@@ -27,9 +27,9 @@ class ReplyStore(Bounded[bytes, V]):
     """At most `limit` octets of replies. Whoever reads one looks at its time before using it."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(limit, _octets_of)
+        super().__init__(limit, _octets_of, _ENTRY)
 
 
 def _octets_of(key: bytes, value: Finished | bytes) -> int:
-    size = len(value) if isinstance(value, bytes) else _TOLD + len(value.packed)
-    return _ENTRY + len(key) + size
+    """Of replies of which there is something to tell; others are octets alone."""
+    return _ENTRY + len(key) + _TOLD + len(value if isinstance(value, bytes) else value.packed)
