@@ -51,6 +51,7 @@ MAX_KNOWN_CLIENTS = 65536
 _STREAM_LIMIT = c.MAX_MESSAGE
 _UDP = Transport.UDP  # here: an enumeration looks its members up slowly
 _REFUSED_TYPES = frozenset((c.AXFR, c.IXFR, c.MAILA, c.MAILB, c.TKEY, c.TSIG, c.OPT))
+_SPECIAL_TYPES = _REFUSED_TYPES | {c.ANY}
 
 
 class Observer(Protocol):
@@ -112,6 +113,8 @@ class _Asking(Struct, frozen=True, gc=False):
     request: Request
     question: Question
     client: Client
+    prefix: bytes
+    """Of the keys of the replies of the client's group."""
     began: float
     generation: Generation
     query: Query
@@ -147,6 +150,8 @@ class Front:
         self._observers, self._now, self._tell_hits = observers, clock.now, tell_hits
         self.recall = recaller(clock.now, self._tell_hit, tell_hits, self._tell_defect)
         """The finished reply to a message, if one is at hand: see `dohproxy.core`. No await, no decision, no exception."""
+        self._time: Callable[[], float] | None = None
+        """The clock of deadlines, once there is one."""
         self._defects: set[tuple[type[Exception], int]] = set()
         self.replace(generation)
 
@@ -199,17 +204,23 @@ class Front:
         try:
             request = parse_request_untrusted(wire)
         except NotARequest:
-            self._tell(_Asked(None, _client(peer, transport), began), SILENCE, 0)
+            self._tell_error(_Asked(None, _client(peer, transport), began), SILENCE, 0)
             return b""
         except BadRequest as bad:
             return self._refuse_unread(bad, peer, _Asked(None, _client(peer, transport), began))
         group = self._groups.get(peer) or self._group(peer)
         if group is None:
             return self._turn_away(request, _Asked(request.question, _client(peer, transport), began))
-        generation = self._generation
+        generation, question = self._generation, request.question
         client = _client(peer, transport, group[0])
-        query = _query(request, client, trio.current_time() + generation.timeout)
-        asking = _Asking(self, request, request.question, client, began, generation, query, done)
+        if self._time is None:
+            self._time = trio.lowlevel.current_clock().current_time  # as trio.current_time, but for two calls less
+        deadline = self._time() + generation.timeout
+        if request.flags & c.RD and question.qclass == c.IN and question.qtype not in _SPECIAL_TYPES:  # mostly
+            query = Query(question, client, deadline, request.flags & c.CD != 0)
+            return _Asking(self, request, question, client, group[1], began, generation, query, done)
+        query = _query(request, client, deadline)
+        asking = _Asking(self, request, question, client, group[1], began, generation, query, done)
         answer = screened(request)
         return asking if answer is None else self.walled_reply(asking, answer, began)
 
@@ -246,11 +257,14 @@ class Front:
         request, generation, verdict = asking.request, asking.generation, answer.verdict
         if verdict is not None:
             if verdict.action is Action.DROP:
-                self._tell(asking, SILENCE, 0, answer)
+                self._tell_answer(asking, answer, SILENCE, 0, now)
                 return b""
             if verdict.action is Action.ALLOW:
                 verdict = None
-        limit = _STREAM_LIMIT if asking.client.transport is not _UDP else self._limit_of(request)
+        if asking.client.transport is not _UDP:
+            limit = _STREAM_LIMIT
+        else:
+            limit = c.MIN_PAYLOAD if request.edns is None else self._limit_of(request)
         size, told = generation.payload_size, verdict is not None
         sent, key, packed = finish(answer, request, payload_size=size, now=now, limit=limit, told=told)
         if key is not None and packed is not None and generation is self._generation:
@@ -258,14 +272,12 @@ class Front:
             kept: Kept = packed
             if told or self._tell_hits:
                 kept = Finished(packed, answer.rcode, answer.security, answer.ede, answer.upstream, verdict)
-            generation.replies.put(self._prefix(asking.client.group) + key, kept)
-        self._tell(asking, answer.rcode, len(sent), answer, now)
+            generation.replies.put(asking.prefix + key, kept)
+        self._tell_answer(asking, answer, answer.rcode, len(sent), now)
         return sent
 
     def _limit_of(self, request: Request) -> int:
-        """Octets of a reply over UDP."""
-        if request.edns is None:
-            return c.MIN_PAYLOAD
+        """Octets of a reply over UDP to a client that uses EDNS."""
         if request.question.qtype == c.ANY and request.do:
             return 0  # truncated: such answers are worth a TCP connection (RFC 8482 4.4), and not an amplifier's
         return min(request.payload_limit, self._payload_size)
@@ -274,45 +286,60 @@ class Front:
         if (self._groups.get(peer) or self._group(peer)) is None and self._generation.refuse_silently:
             return b""
         reply = error_reply(bad, payload_size=self._generation.payload_size)
-        self._tell(asked, bad.rcode, len(reply))
+        self._tell_error(asked, bad.rcode, len(reply))
         return reply
 
     def _turn_away(self, request: Request, asked: _Asked) -> bytes:
         error = NotServed("this client is not served")
         if not self._generation.refuse_silently:
             return self._fail(request, asked, error)
-        self._tell(asked, SILENCE, 0, error)
+        self._tell_error(asked, SILENCE, 0, error)
         return b""
 
     def _fail(self, request: Request, asked: _Asked | _Asking, error: ResolveError) -> bytes:
         reply = error_reply_for(request, error.rcode, error.edes, payload_size=self._generation.payload_size)
-        self._tell(asked, error.rcode, len(reply), error)
+        self._tell_error(asked, error.rcode, len(reply), error)
         return reply
 
-    def _tell(
-        self,
-        asked: _Asked | _Asking,
-        rcode: int,
-        size: int,
-        told: Answer | ResolveError | None = None,
-        now: float | None = None,
-    ) -> None:
-        """Tell the observers what was told the client, from what; None for an error that no question came to."""
-        answer = told if isinstance(told, Answer) else None
-        source = told.refused if isinstance(told, ResolveError) else answer
-        outcome = Outcome(
-            asked.question,
-            asked.client,
-            rcode,
-            told.security if told is not None else Security.UNCHECKED,
-            answer.source if answer is not None else None,
-            answer.verdict if answer is not None else None,
-            told.edes if isinstance(told, ResolveError) else answer.ede if answer is not None else (),
-            source.upstream if source is not None else "",
-            (self._now() if now is None else now) - asked.began,
-            size,
-            told.evidence if told is not None else None,
+    def _tell_answer(self, asking: _Asking, answer: Answer, rcode: int, size: int, now: float) -> None:
+        """Tell the observers what a client was told with this answer."""
+        duration, source, verdict = now - asking.began, answer.source, answer.verdict
+        self._observed(
+            Outcome(
+                asking.question,
+                asking.client,
+                rcode,
+                answer.security,
+                source,
+                verdict,
+                answer.ede,
+                answer.upstream,
+                duration,
+                size,
+                answer.evidence,
+            )
         )
+
+    def _tell_error(self, asked: _Asked | _Asking, rcode: int, size: int, error: ResolveError | None = None) -> None:
+        """The same where there was no answer; without `error` no question came to one."""
+        duration, refused = self._now() - asked.began, None if error is None else error.refused
+        self._observed(
+            Outcome(
+                asked.question,
+                asked.client,
+                rcode,
+                Security.UNCHECKED if error is None else error.security,
+                None,
+                None,
+                () if error is None else error.edes,
+                "" if refused is None else refused.upstream,
+                duration,
+                size,
+                None if error is None else error.evidence,
+            )
+        )
+
+    def _observed(self, outcome: Outcome) -> None:
         for observer in self._observers:
             try:
                 observer.observe(outcome)

@@ -33,14 +33,15 @@ class Group:
         self.rules = RuleIndex([*self._entries("allow", settings.allow), *self._entries("deny", settings.deny)])
         self.lists = Listed([lists[name] for name in (lists if settings.lists is None else settings.lists)])
         self.default = self._default()
-        self._names_matter = bool(self.rules or self.lists)
+        self.names_matter = bool(self.rules or self.lists)
+        """Whether what is said of a question depends on it."""
         self._deny_addresses = AddressSet(settings.deny_addresses)
         self._rebinding_allow = RuleIndex(self._entries("rebinding_allow", settings.rebinding_allow))
         self._addresses_matter = settings.rebinding or bool(self._deny_addresses)
 
     def judge_question(self, question: Question) -> Verdict | None:
         """What decides on the question; None if nothing speaks and the default is to allow."""
-        if not self._names_matter:
+        if not self.names_matter:
             return self.default
         return self._judge(question.qname, question.qtype, self.default)
 
@@ -60,7 +61,7 @@ class Group:
         logged = None
         for rrset in answer.answer:
             verdict = None
-            if rrset.rdtype in _TARGETS and self._names_matter:
+            if rrset.rdtype in _TARGETS and self.names_matter:
                 verdict = self._judge_targets(question, rrset)
             if verdict is None and rrset.rdtype in _ADDRESSES and self._addresses_matter:
                 verdict = self._judge_addresses(question, rrset, exempt or answer.source is Source.LOCAL)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from dohproxy.errors import MalformedMessage
 from dohproxy.model import Question
-from dohproxy.protocol.session import Received, answers, question_octets
+from dohproxy.protocol.session import Received, answers
+from dohproxy.wire.constants import HEADER_SIZE
 from dohproxy.wire.framing import Unframer
 from dohproxy.wire.quick import cut_answers_untrusted, framed_query
+
+_QUESTION_AT: Final = 2 + HEADER_SIZE
+"""Where the question section of a framed message begins."""
 
 
 class DnsStream:
@@ -48,8 +53,9 @@ class DnsStream:
         id = self._random_id()
         while id in self._asked or id in self._forgotten:
             id = self._random_id()
-        self._asked[id] = question_octets(question)
-        self._outgoing.append(framed_query(question, id, cd=self._cd or cd, pad_to=self._pad_to))
+        query = framed_query(question, id, self._cd or cd, self._pad_to)
+        self._asked[id] = query[_QUESTION_AT : _QUESTION_AT + len(question.qname) + 4]
+        self._outgoing.append(query)
         return id
 
     def forget(self, key: int) -> None:

@@ -40,6 +40,8 @@ class LocalData:
                 self._add(name, A if host.address.version == 4 else AAAA, HOSTS_TTL, host.address.packed)
             for name in host.names[:1]:
                 self._add_pointer(host.address, name, HOSTS_TTL, written)
+        self.owners = self._records.keys()
+        """The names that have records."""
         self._above = {ancestor for owner in self._records for ancestor in names.suffixes(names.parent(owner))}
 
     def _add(self, owner: Name, rdtype: int, ttl: int, rdata: bytes) -> None:
@@ -95,7 +97,7 @@ class Local:
         qname = question.qname
         if question.qclass != IN:
             return None
-        if self._data.records(qname) is None:
+        if qname not in self._data.owners:
             return self._find_special(question) if qname.endswith(self._tails) else None
         records = tuple(self._follow(question))
         return self._answer(records) if records else self._negative(NOERROR, question.qname)

@@ -47,6 +47,9 @@ class Policed:
         self._below, self._engine, self._mode, self._modes, self._zones, self._now = below, engine, mode, modes, zones, now
         every = (mode, *modes.values(), *(group.mode for group in engine.groups))
         self._validates = any(one not in (None, Mode.OFF) for one in every)
+        alike = [group for group in engine.groups if not (group.names_matter or modes)]
+        self._alike = {group: Passage(group, group.default, group.mode or mode) for group in alike}
+        """Of the groups whose questions all pass alike."""
 
     async def resolve(self, query: Query) -> Answer:
         """The answer that this client may have; raises ValidationFailed where its mode refuses the verdict."""
@@ -59,6 +62,9 @@ class Policed:
     def passage(self, query: Query) -> Passage:
         """What policy says of the question, before anyone is asked."""
         group = self._engine.group(query.client)
+        alike = self._alike.get(group)
+        if alike is not None:
+            return alike
         return Passage(group, group.judge_question(query.question), self.mode_of(query.question, group))
 
     def as_wanted(self, query: Query, passage: Passage) -> Query:

@@ -22,11 +22,12 @@ class Routed:
 
     def __init__(self, routes: Mapping[Name, Stage], now: Callable[[], float]) -> None:
         self._routes, self._now = dict(routes), now
-        self._split = set(routes) != {names.ROOT}
+        self.splits = set(routes) != {names.ROOT}
+        """Whether names go different ways."""
 
     def zone_of(self, question: Question) -> Name | None:
         """The configured zone that decides where this question goes; None if nobody is responsible."""
-        if not self._split:
+        if not self.splits:
             return names.ROOT
         name = names.parent(question.qname) if question.qtype == DS and question.qname in self._routes else question.qname
         for zone in names.suffixes(name):

@@ -19,7 +19,7 @@ from dohproxy.contained import contained, is_defect, tell
 from dohproxy.courses import Course, Courses
 from dohproxy.dnssec.budget import Budget
 from dohproxy.errors import ResolveError
-from dohproxy.model import Answer, Name, Query, Security
+from dohproxy.model import Answer, Name, Query, Question, Security
 from dohproxy.policy.group import blocks
 from dohproxy.resolve.cached import Cached
 from dohproxy.resolve.chased import Chased, has_alias
@@ -30,6 +30,7 @@ from dohproxy.resolve.policed import Passage, Policed
 from dohproxy.resolve.routed import Routed
 from dohproxy.resolve.selected import Begun, Group
 from dohproxy.resolve.validated import Validated
+from dohproxy.wire.names import ROOT
 
 _FAILED = (Security.BOGUS, Security.INDETERMINATE)
 
@@ -78,9 +79,11 @@ class Straight:
         is_elsewhere: Callable[[Query], bool] | None,
         now: Callable[[], float],
     ) -> None:
-        self._policed, self._local, self._cached, self._flights = policed, local, cached, flights
+        self._policed, self._local, self._cached, self.flights = policed, local, cached, flights
         self._validated, self._chased, self._routed, self._groups = validated, chased, routed, groups
         self._is_elsewhere, self.now = is_elsewhere, now
+        self._sole = None if routed.splits else groups.get(ROOT)
+        """Who is asked whatever the name."""
 
     def begin(self, asker: Asker, courses: Courses, now: float) -> bool:
         """Answer at once, or ask; False where that takes the stages, and nothing was done. Raises nothing.
@@ -104,27 +107,27 @@ class Straight:
         """The answer at hand, or whether it is asked for."""
         query = asker.query
         question = query.question
-        zone = self._routed.zone_of(question)
-        if query.minimal or zone is None or not (group := self._groups[zone]).asks_one:
+        group = self._sole or self._group_of(question)
+        if query.minimal or group is None or not group.asks_one:
             return False
         if self._is_elsewhere is not None and self._is_elsewhere(query):
             return False
         passage = self._policed.passage(query)
-        if blocks(passage.asked) or self._local.find(question) is not None:
+        if (passage.asked is not None and blocks(passage.asked)) or self._local.find(question) is not None:
             return False
         below = self._policed.as_wanted(query, passage)
         key = key_of(question, below.cd)
         found = self._cached.look(key, below, now)
         if isinstance(found, Answer):
             return False if found.security in _FAILED else self._policed.let_through(query, passage, found)
-        if found is not None or self._flights.under_way(key) or self._chased.redirects(below):
+        if found is not None or self.flights.under_way(key) or self._chased.redirects(below):
             return False
         _Errand(self, courses, asker, passage, below, key, group.begin(below)).begin()
         return True
 
-    def take_off(self, key: Key) -> Flight:
-        """Whoever asks the same meanwhile shares this flight."""
-        return self._flights.take_off(key)
+    def _group_of(self, question: Question) -> Group | None:
+        zone = self._routed.zone_of(question)
+        return None if zone is None else self._groups[zone]
 
     def landed(self, errand: _Errand, now: float) -> Answer | None:
         """The answer as the client may have it; None where that takes the stages. Raises ResolveError where it may not."""
@@ -143,7 +146,7 @@ class Straight:
             answer = judged
         begun.group.succeeded(begun)
         answer = self._cached.keep(errand.key, query, answer, now)
-        self._flights.land(errand.key, errand.flight, answer)
+        self.flights.land(errand.key, errand.flight, answer)
         return self._policed.let_through(errand.asker.query, errand.passage, answer)
 
     def turn_off(self, errand: _Errand, *, always: bool = False) -> Begun | None:
@@ -152,7 +155,7 @@ class Straight:
         """
         begun = errand.begun
         take = partial(self._fly_on, errand.key, replace(errand.below, begun=begun), begun)
-        return None if self._flights.hand_over(errand.key, errand.flight, take, always=always) else begun
+        return None if self.flights.hand_over(errand.key, errand.flight, take, always=always) else begun
 
     async def _fly_on(self, key: Key, query: Query, begun: Begun) -> Answer:
         try:
@@ -163,7 +166,7 @@ class Straight:
     def give_up(self, errand: _Errand) -> None:
         """Its asker is gone: whoever shares the flight asks anew."""
         errand.begun.let_go()
-        self._flights.hand_over(errand.key, errand.flight, partial(self._cached.fetch, errand.key, errand.below))
+        self.flights.hand_over(errand.key, errand.flight, partial(self._cached.fetch, errand.key, errand.below))
 
 
 class _Errand(Course):
@@ -182,7 +185,7 @@ class _Errand(Course):
     def begin(self) -> None:
         """Wait for the upstream, or have the stages wait where that takes a task."""
         if self.begun.exchange.leave_to(self, self.begun.until):
-            self.flight = self._straight.take_off(self.key)
+            self.flight = self._straight.flights.take_off(self.key)  # whoever asks the same meanwhile shares it
             self._courses.add(self)
         else:
             self._courses.begin(self.asker.by_stages(self.begun))

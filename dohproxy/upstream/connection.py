@@ -236,8 +236,9 @@ class Connection:
         self._active = now = self.now()
         exchange = Exchange(self, question, cd, now)
         try:
-            if self.state is _OPEN and not self._backlog and self._session.capacity > 0:
-                exchange.key = key = self._session.begin(question, cd)
+            session = self._session
+            if self.state is _OPEN and not self._backlog and session.capacity > 0:
+                exchange.key = key = session.begin(question, cd)
                 self._under_way[key] = exchange
                 self._bell.ring()
                 return exchange

@@ -21,7 +21,7 @@ if _compiled is None:
     parse_message_untrusted = messages.parse_message_untrusted
     compile_reply, render = replies.compile_reply, replies.render
 
-    def framed_query(question: Question, id: int, *, cd: bool, pad_to: int) -> bytes:
+    def framed_query(question: Question, id: int, cd: bool, pad_to: int) -> bytes:
         """A query of `build_query`, behind its length."""
         return frame(build_query(question, id, cd=cd, pad_to=pad_to))
 
@@ -73,6 +73,6 @@ else:
         """See reply.py."""
         return _rendered(reply, id, qname, now, limit) or replies.render(reply, id, qname, now, limit)
 
-    def framed_query(question: Question, id: int, *, cd: bool, pad_to: int) -> bytes:
+    def framed_query(question: Question, id: int, cd: bool, pad_to: int) -> bytes:
         """A query of `build_query`, behind its length."""
         return _query(question, id, cd, pad_to) or frame(build_query(question, id, cd=cd, pad_to=pad_to))
