@@ -14,6 +14,8 @@ from dohproxy.wire import names
 from dohproxy.wire.constants import ANY, CNAME, DNAME, NOERROR, RRSIG, SOA
 
 _ALIASES = (CNAME, DNAME)
+_UNFOLLOWED = (CNAME, ANY, RRSIG)
+"""Types that an alias itself answers."""
 MAX_HOPS = 12
 """Questions asked to complete one chain; a longer one is an error or an attack."""
 
@@ -37,24 +39,24 @@ class Chased:
             except ResolveError:
                 if (answer := self._redirections.alias(query)) is None:
                     raise
-        return await self._followed(query, answer) if has_alias(answer) else answer
+        return answer if not has_alias(answer) or self.is_whole(query, answer) else await self._followed(query, answer)
 
     def redirects(self, query: Query) -> bool:
         """Whether what is known of aliases answers the question instead of an upstream."""
         return self._redirections.any and self._redirections.redirect(query) is not None
 
+    def is_whole(self, query: Query, answer: Answer) -> bool:
+        """Whether nothing is to be followed beyond what this answer of an upstream tells; its aliases are learnt."""
+        self._learn(query, answer)
+        return query.question.qtype in _UNFOLLOWED or self._walk(query.question, answer)[1] is None
+
     async def _followed(self, query: Query, answer: Answer) -> Answer:
         """The answer after the aliases that this one has."""
-        self._learn(query, answer)
-        if query.question.qtype in (CNAME, ANY, RRSIG):
-            return answer
         chain: tuple[RRset, ...] = ()
         proofs: tuple[RRset, ...] = ()
         asked, question = {query.question}, query.question
         while True:
             kept, target = self._walk(question, answer)
-            if target is None and not chain:
-                return answer
             if target is None:
                 return replace(answer, answer=_joined(chain, answer.answer), authority=_joined(proofs, answer.authority))
             chain, proofs = _joined(chain, kept), _joined(proofs, _proofs(answer))

@@ -136,7 +136,7 @@ class Straight:
             answer = begun.exchange.made(now)
         except ResolveError:  # it cannot be read: the stages know what to do
             return None
-        if answer.rcode in REFUSALS or has_alias(answer):
+        if answer.rcode in REFUSALS or (has_alias(answer) and not self._chased.is_whole(query, answer)):
             return None
         if self._validated is not None and not query.cd:
             judged = self._validated.at_hand(query, answer)

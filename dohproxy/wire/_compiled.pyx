@@ -24,7 +24,9 @@ cdef enum:
     SIZE = 4096
     NAMES = 128
     OPT = 41
+    CNAME = 5
     SOA = 6
+    DNAME = 39
     NSEC = 47
     NSEC3 = 50
     RRSIG = 46
@@ -95,8 +97,10 @@ cdef class _Reader:
     cdef Py_ssize_t size, at
     cdef uint8_t name[MAX_NAME + 1]
     cdef Py_ssize_t length
-    cdef bint aliased
-    """Whether an owner in a section that was read is not the name asked for, or a class not the one asked for."""
+    cdef list reached
+    """The name asked for, and where the aliases lead that were read."""
+    cdef bint astray
+    """Whether a record was read of none of these names, of another class than was asked for, or a DNAME."""
 
     cdef bint read_name(self, Py_ssize_t at) noexcept:
         """Put the name at this offset into `name`, and the offset after it into `at`."""
@@ -210,8 +214,10 @@ cdef class _Reader:
                 rdatas.append([rdata])
                 signatures.append([])
                 sets += 1
-                if rdclass != qclass or owner is not self.qname and owner != self.qname:
-                    self.aliased = True
+                if rdclass != qclass or rdtype == DNAME or owner is not self.qname and owner not in self.reached:
+                    self.astray = True
+                if rdtype == CNAME:
+                    self.reached.append(rdata.lower())
                 continue
             found = <list>signatures[k] if rdtype == RRSIG else <list>rdatas[k]
             if rdata in found:
@@ -266,6 +272,7 @@ cdef _Reader reader(bytes wire):
         return None
     made.message, made.wire, made.size, made.at = wire, octets, size, end + 4
     made.qname = PyBytes_FromStringAndSize(<char *>octets + HEADER, end - HEADER).lower()
+    made.reached = [made.qname]
     return made
 
 
@@ -325,7 +332,7 @@ def ordinary_message(bytes wire not None):
 
 
 def ordinary_answer(bytes wire not None, upstream, transport, born):
-    """As answer_from, for answers of the name that was asked for, about which nothing is told beside them."""
+    """As answer_from, for what is said of the name that was asked for and of its aliases, with nothing told beside it."""
     cdef _Reader read = reader(wire)
     cdef const uint8_t *octets
     cdef Py_ssize_t end
@@ -335,7 +342,7 @@ def ordinary_answer(bytes wire not None, upstream, transport, born):
     octets, end = read.wire, read.at - 4
     rdclass = two(octets + end + 2)
     answer = read.section(two(octets + 6), rdclass)
-    if answer is None or read.aliased:
+    if answer is None or read.astray:
         return None
     authority = read.section(two(octets + 8), rdclass)
     if authority is None:

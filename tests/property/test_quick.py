@@ -199,3 +199,15 @@ def test_the_compiled_ones_agree_with_python(seed):
     assert plain > rounds / 20
     assert rendered > rounds / 10
     assert at_once > rounds / 20
+
+
+def test_a_chain_of_aliases_is_ordinary_in_its_order_only():
+    links = [b"\xc0\x0c\0\5\0\1\0\0\0\x3c\0\6\3WWW\xc0\x10", b"\3www\xc0\x10\0\5\0\1\0\0\0\x3c\0\4\1z\xc0\x10"]
+    address, head = b"\1z\xc0\x10\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\1", b"\0\x07\x81\x80\0\1\0\3\0\0\0\0\3one\3two\0\0\1\0\1"
+    wire = head + b"".join(links) + address
+    assert len(in_python(wire).answer) == 3
+    assert compiled.ordinary_answer(wire, "one", Transport.DOT, 7.0) == in_python(wire)
+    for astray in ([*links[::-1], address], [links[0], address, links[1]], [links[1], links[1], address]):
+        wire = head + b"".join(astray)
+        assert compiled.ordinary_answer(wire, "one", Transport.DOT, 7.0) is None
+        in_python(wire)

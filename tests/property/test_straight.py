@@ -53,6 +53,15 @@ ANSWERS = {
     "private": lambda query, name: answer_to(query, f"{name} 30 IN A 10.0.0.5"),
     "fleeting": lambda query, name: answer_to(query, f"{name} 0 IN A 192.0.2.6"),
     "alias": lambda query, name: answer_to(query, f"{name} 30 IN CNAME z.example.", "z.example. 30 IN A 192.0.2.9"),
+    "alias away": lambda query, name: answer_to(
+        query, f"{name} 30 IN CNAME c.corp.example.", "c.corp.example. 30 IN A 192.0.2.7"
+    ),
+    "redirected": lambda query, name: answer_to(
+        query,
+        "example. 30 IN DNAME elsewhere.test.",
+        f"{name} 30 IN CNAME {name.removesuffix('example.')}elsewhere.test.",
+        f"{name.removesuffix('example.')}elsewhere.test. 30 IN A 192.0.2.10",
+    ),
     "open alias": lambda query, name: answer_to(query, f"{name} 30 IN CNAME b.example."),
     "nothing": lambda query, _: answer_to(query, authority=SOA),
     "no name": lambda query, _: answer_to(query, rcode=3, authority=SOA),
@@ -169,10 +178,10 @@ ASK, OTHER = ("ask", "10.2.0.1", "a.example.", 0, False), ("ask", "10.2.0.1", "b
 
 
 def test_what_is_ordinary_goes_straight() -> None:
-    for kind in ("address", "fleeting", "nothing", "no name"):
+    for kind in ("address", "fleeting", "alias", "redirected", "nothing", "no name"):
         assert outcome([ASK, OTHER, ("reply", kind), ("reply", kind)], straight=True).went == 2, kind
     assert outcome([ASK, ASK, ("reply", "address")], straight=True).went == 1  # one flight, two on board
-    for kind in ("open alias", "failure", "garbage", "cut"):
+    for kind in ("open alias", "alias away", "failure", "garbage", "cut"):
         assert outcome([ASK, ("reply", kind)], straight=True).went == 0, kind
 
 
