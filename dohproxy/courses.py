@@ -100,6 +100,14 @@ class _Coroutine(Course):
         self._coroutine.close()
 
 
+class Left(Protocol):
+    """A question that was left to a course, to be read when it is `step`ped."""
+
+    def made(self, now: float) -> Answer:
+        """The answer of the reply that is there, born by the clock that says `now`; raises UpstreamFailed."""
+        ...
+
+
 class Exchange(Protocol):
     """A question under way at an upstream."""
 
@@ -107,15 +115,11 @@ class Exchange(Protocol):
         """The answer; None if there is none by the monotonic time `until`: it may be awaited again. Or ResolveError."""
         ...
 
-    def leave_to(self, course: Course, until: float) -> bool:
+    def leave_to(self, course: Course, until: float) -> Left | None:
         """Have the course go on in place of a caller of `answer`: `step`ped when there is a reply, else told to `go_on`.
 
-        False where that cannot be done: then `answer` is to be awaited.
+        None where that cannot be done: then `answer` is to be awaited.
         """
-        ...
-
-    def made(self, now: float) -> Answer:
-        """The answer of the reply that is there, born by the clock that says `now`; raises UpstreamFailed."""
         ...
 
     @property

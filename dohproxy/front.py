@@ -347,8 +347,7 @@ class Front:
                 tell("an observer", defect)
 
     def _tell_hit(self, wire: bytes, peer: Peer, transport: Transport, finished: Kept, size: int) -> None:
-        if isinstance(finished, bytes):  # of which there is nothing to tell
-            return
+        assert not isinstance(finished, bytes)  # of that there is nothing to tell
         group = self._groups.get(peer) or self._group(peer)
         outcome = Outcome(
             question_at_hand(wire),

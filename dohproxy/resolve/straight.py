@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from dohproxy.cache.answers import Key, key_of
 from dohproxy.contained import contained, is_defect, tell
-from dohproxy.courses import Course, Courses
+from dohproxy.courses import Course, Courses, Left
 from dohproxy.dnssec.budget import Budget
 from dohproxy.errors import ResolveError
 from dohproxy.model import Answer, Name, Query, Question, Security
@@ -133,7 +133,7 @@ class Straight:
         """The answer as the client may have it; None where that takes the stages. Raises ResolveError where it may not."""
         query, begun = errand.below, errand.begun
         try:
-            answer = begun.exchange.made(now)
+            answer = errand.left.made(now)
         except ResolveError:  # it cannot be read: the stages know what to do
             return None
         if answer.rcode in REFUSALS or (has_alias(answer) and not self._chased.is_whole(query, answer)):
@@ -172,9 +172,10 @@ class Straight:
 class _Errand(Course):
     """One question on the straight way."""
 
-    __slots__ = ("_courses", "_straight", "asker", "begun", "below", "flight", "key", "passage")
+    __slots__ = ("_courses", "_straight", "asker", "begun", "below", "flight", "key", "left", "passage")
 
     flight: Flight
+    left: Left
 
     def __init__(
         self, straight: Straight, courses: Courses, asker: Asker, passage: Passage, below: Query, key: Key, begun: Begun
@@ -184,7 +185,9 @@ class _Errand(Course):
 
     def begin(self) -> None:
         """Wait for the upstream, or have the stages wait where that takes a task."""
-        if self.begun.exchange.leave_to(self, self.begun.until):
+        left = self.begun.exchange.leave_to(self, self.begun.until)
+        if left is not None:
+            self.left = left
             self.flight = self._straight.flights.take_off(self.key)  # whoever asks the same meanwhile shares it
             self._courses.add(self)
         else:

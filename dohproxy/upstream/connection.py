@@ -11,16 +11,13 @@ from enum import Enum
 from math import inf
 
 import trio
-from msgspec import Struct
 
 from dohproxy.bell import Bell
 from dohproxy.contained import is_defect, tell
-from dohproxy.courses import Course, parked, stepped
-from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
-from dohproxy.model import Answer, Question, Transport
+from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, ResolveError
+from dohproxy.model import Question
 from dohproxy.protocol.session import Received, Session
-from dohproxy.upstream.addresses import Addresses
-from dohproxy.upstream.answers import answer_from
+from dohproxy.upstream.exchange import Exchange, Route
 
 _SPOILT = "the connection ended by a defect of the proxy"
 UNUSUAL = 0.4
@@ -43,140 +40,8 @@ _OPEN = State.OPEN  # here: an enumeration looks its members up slowly
 _OVER = (State.RETIRING, State.CLOSED)
 
 
-class Route(Struct, frozen=True):
-    """Where a connection leads, and its times in seconds."""
-
-    upstream: str
-    transport: Transport
-    addresses: Addresses
-    port: int
-    connect_timeout: float
-    idle_timeout: float
-    pipeline: int
-    """Questions that may wait for a connection that is not open yet."""
-
-
 def _nobody_cares(_: Connection) -> None:
     pass
-
-
-class Exchange:
-    """One question under way on a connection."""
-
-    __slots__ = ("_age", "_connection", "_reply", "_waiter", "began", "cd", "key", "question", "until")
-
-    def __init__(self, connection: Connection, question: Question, cd: bool, began: float) -> None:
-        self.question, self.cd = question, cd
-        self.began = began
-        """When it was asked, or put into the queue."""
-        self.key = -1
-        """The session's; -1 while it has not begun."""
-        self.until = began
-        self._connection = connection
-        self._waiter: Course | trio.lowlevel.Task | None = None
-        self._reply: bytes | ResolveError | None = None
-        self._age = 0
-
-    async def answer(self, until: float) -> Answer | None:
-        """The answer, or None if there is none by the monotonic time `until`: then ask again, or drop it.
-
-        Raises Disconnected, NoReachableUpstream or UpstreamFailed. A caller that is cancelled drops the exchange.
-        """
-        if self._reply is None:
-            self.until = until
-            self._connection.expect(until)
-            await self._settled()
-        if self._reply is None:
-            return None
-        if isinstance(self._reply, ResolveError):
-            raise self._reply
-        return self.made(self._connection.now())
-
-    def leave_to(self, course: Course, until: float) -> bool:
-        """Have the course go on with it, instead of whoever would await `answer`."""
-        if self._reply is not None:
-            return False
-        self.until, self._waiter = until, course
-        self._connection.expect(until)
-        return True
-
-    def made(self, now: float) -> Answer:
-        """The answer of the reply that is there, born by the clock that says `now`; raises UpstreamFailed."""
-        route, reply = self._connection.route, self._reply
-        if not isinstance(reply, bytes):
-            raise UpstreamFailed("there is no reply")
-        return answer_from(reply, route.upstream, route.transport, now - self._age)
-
-    async def octets(self, until: float) -> bytes | None:
-        """As `answer`, and as it came: of what is no DNS message."""
-        if self._reply is None:
-            self.until = until
-            self._connection.expect(until)
-            await self._settled()
-        if isinstance(self._reply, ResolveError):
-            raise self._reply
-        return self._reply
-
-    def drop(self) -> None:
-        """Nobody wants the answer any more; does nothing to an exchange that is over."""
-        if self._reply is None:
-            self._connection.forget(self)
-
-    async def _settled(self) -> None:
-        """Returns when there is a reply, or it is too late."""
-        self._waiter = course = stepped()
-        if course is None:
-            self._waiter = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-            return
-        try:
-            await parked()
-        except GeneratorExit:
-            self._abort()
-            raise
-
-    def settle(self, reply: bytes, age: int) -> None:
-        """It is answered: a course goes on here and now."""
-        self._reply, self._age = reply, age
-        if isinstance(self._waiter, Course):
-            course, self._waiter = self._waiter, None
-            course.step()
-        else:
-            self.wake()
-
-    def fail(self, error: ResolveError) -> None:
-        """It will not be answered."""
-        self._reply = error
-        self.wake()
-
-    def wake(self) -> None:
-        """Let who waits see soon what there is: not now, as the connection is in the midst of things."""
-        waiter, self._waiter = self._waiter, None
-        if isinstance(waiter, Course):
-            waiter.go_on()
-        elif waiter is not None:
-            trio.lowlevel.reschedule(waiter)
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing at all was heard on its connection since it was asked."""
-        return not self._connection.heard_since(self.began)
-
-    def move(self, connection: Connection) -> None:
-        """Wait for another connection."""
-        self._connection = connection
-        if self.waits:
-            connection.expect(self.until)
-
-    @property
-    def waits(self) -> bool:
-        """Whether a course or a task is parked in it."""
-        return self._waiter is not None
-
-    def _abort(self, _: object = None) -> trio.lowlevel.Abort:
-        self._waiter = None
-        self.drop()
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Connection:

@@ -12,11 +12,11 @@ import trio
 from dohproxy.bell import Bell
 from dohproxy.contained import contained, kept
 from dohproxy.courses import Course, as_task
-from dohproxy.errors import Disconnected, NoHandshake, NoReachableUpstream, NotReady, ResolveError, UpstreamFailed
+from dohproxy.errors import Disconnected, NoHandshake, NoReachableUpstream, NotReady, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.upstream.answers import answered
 from dohproxy.upstream.bootstrap import Locate
-from dohproxy.upstream.connection import Exchange
+from dohproxy.upstream.exchange import Exchange
 from dohproxy.upstream.pool import Pool
 from dohproxy.wire.constants import NS
 
@@ -270,13 +270,8 @@ class BothWays:
         """TCP's, unless QUIC's was a mishap after which the question may be asked once more."""
         return next((error for error in self._errors if isinstance(error, Disconnected)), self._errors[-1])
 
-    def leave_to(self, course: Course, until: float) -> bool:  # noqa: ARG002
+    def leave_to(self, course: Course, until: float) -> None:
         """It takes a task: `answer` is to be awaited."""
-        return False
-
-    def made(self, now: float) -> Answer:  # noqa: ARG002
-        """See `answer`."""
-        raise UpstreamFailed("there is no reply")
 
     @property
     def silent(self) -> bool:

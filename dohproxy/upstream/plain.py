@@ -15,8 +15,8 @@ from dohproxy.model import Answer, Query, Transport
 from dohproxy.protocol.dns_stream import DnsStream
 from dohproxy.protocol.session import answers, question_octets
 from dohproxy.upstream.answers import answer_from, answered
-from dohproxy.upstream.connection import Exchange
 from dohproxy.upstream.dot import random_id
+from dohproxy.upstream.exchange import Exchange
 from dohproxy.upstream.pool import StreamPool
 from dohproxy.upstream.tls import Layer, Plain
 from dohproxy.wire.constants import MAX_MESSAGE
@@ -174,13 +174,8 @@ class UdpExchange:
             self._upstream.failed()
             raise NoReachableUpstream((error.strerror or str(error)).lower()) from error
 
-    def leave_to(self, course: Course, until: float) -> bool:  # noqa: ARG002
+    def leave_to(self, course: Course, until: float) -> None:
         """It takes a task: `answer` is to be awaited."""
-        return False
-
-    def made(self, now: float) -> Answer:  # noqa: ARG002
-        """See `answer`."""
-        raise UpstreamFailed("there is no reply")
 
     @property
     def silent(self) -> bool:

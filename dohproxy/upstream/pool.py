@@ -13,7 +13,8 @@ from dohproxy.protocol.session import StreamSession
 from dohproxy.upstream.addresses import Addresses
 from dohproxy.upstream.answers import answered
 from dohproxy.upstream.bootstrap import Locate
-from dohproxy.upstream.connection import Connection, Exchange, Route, State
+from dohproxy.upstream.connection import Connection, State
+from dohproxy.upstream.exchange import Exchange, Route
 from dohproxy.upstream.stream_connection import StreamConnection
 from dohproxy.upstream.tls import Layer, TlsClient
 

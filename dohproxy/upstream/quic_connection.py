@@ -12,7 +12,8 @@ from dohproxy.errors import Disconnected, MalformedMessage, NoHandshake, NoReach
 from dohproxy.identity.own import BadCertificate
 from dohproxy.protocol.quic_client import QuicSession
 from dohproxy.upstream.connect import is_local
-from dohproxy.upstream.connection import Connection, Route, State
+from dohproxy.upstream.connection import Connection, State
+from dohproxy.upstream.exchange import Route
 from dohproxy.upstream.quic import Path, in_words, is_alert, is_lost, meet
 from dohproxy.upstream.quic_client import QuicClient
 from dohproxy.upstream.tls import Unwelcome

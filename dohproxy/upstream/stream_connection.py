@@ -12,7 +12,8 @@ from dohproxy.bell import Turn
 from dohproxy.errors import Disconnected, MalformedMessage, NoReachableUpstream, ResolveError, UpstreamFailed
 from dohproxy.protocol.session import StreamSession
 from dohproxy.upstream.connect import acknowledge_quickly, connect, is_local
-from dohproxy.upstream.connection import Connection, Route, State
+from dohproxy.upstream.connection import Connection, State
+from dohproxy.upstream.exchange import Route
 from dohproxy.upstream.tls import Layer, Unwelcome
 
 _READ = 65536

@@ -16,8 +16,8 @@ from dohproxy.contained import contained
 from dohproxy.errors import DohproxyError, MalformedMessage, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Question
 from dohproxy.protocol.alt_svc import Alternative, http3_untrusted
-from dohproxy.upstream.connection import Exchange
 from dohproxy.upstream.either import BothWays, Either, Swift
+from dohproxy.upstream.exchange import Exchange
 from dohproxy.upstream.pool import Pool
 from dohproxy.wire.constants import HTTPS
 from dohproxy.wire.names import ROOT, from_text
