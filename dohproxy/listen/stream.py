@@ -1,12 +1,15 @@
-"""DNS over one stream (RFC 7766, RFC 7858): a reader task, a writer task, and a task for each query that is under way."""
+"""DNS over one stream (RFC 7766, RFC 7858): a reader task, a writer task, and a course for each query that is under way."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from functools import partial
 
 import trio
 
+from dohproxy import courses
+from dohproxy.contained import tell
 from dohproxy.errors import MalformedMessage
 from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Attested, Peer, Transport
@@ -66,9 +69,10 @@ class StreamConnection:
             with self._all:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write)
-                    with self._reading:
-                        await self._read(nursery)
-                    self._end()
+                    async with courses.owned() as begun:
+                        with self._reading:
+                            await self._read(begun)
+                        self._end()
         except* (trio.BrokenResourceError, MalformedMessage):
             self._counters.tcp_broken += 1
         finally:
@@ -88,7 +92,7 @@ class StreamConnection:
         if self._unframer.amid_message:
             self._counters.tcp_broken += 1
 
-    async def _read(self, nursery: trio.Nursery) -> None:
+    async def _read(self, begun: courses.Courses) -> None:
         self._wait_for_more()
         while octets := await self._stream.receive_some(READ):
             amid_message = self._unframer.amid_message
@@ -96,11 +100,11 @@ class StreamConnection:
             if wires or not amid_message:
                 self._message_began = trio.current_time()
             for wire in wires:
-                await self._take(wire, nursery)
+                await self._take(wire, begun)
             self._wait_for_more()
 
-    async def _take(self, wire: bytes, nursery: trio.Nursery) -> None:
-        """Start a query once there is room for it, in this connection and in all."""
+    async def _take(self, wire: bytes, begun: courses.Courses) -> None:
+        """Begin a query once there is room for it, in this connection and in all."""
         if len(wire) < HEADER:
             raise MalformedMessage(f"a message of {len(wire)} octets")
         self._count()
@@ -118,7 +122,12 @@ class StreamConnection:
         except trio.Cancelled:
             self._leave(1)
             raise
-        nursery.start_soon(self._answer, wire, room)
+        self._counters.misses += 1
+        try:
+            self._front.begin(wire, self._peer, self._transport, begun, partial(self._answered, wire, room))
+        except Exception:
+            room.leave()
+            raise
 
     def _wait_for_more(self) -> None:
         """Set how long the client may take: to complete a message, or to ask again."""
@@ -127,13 +136,14 @@ class StreamConnection:
         elif not self._open:
             self._reading.deadline = self.idle_since + self._patience
 
-    async def _answer(self, wire: bytes, room: Room) -> None:
-        self._counters.misses += 1
+    def _answered(self, wire: bytes, room: Room, reply: bytes) -> None:
+        """Take the reply, to be sent soon. Raises nothing, for who tells it is innocent; a defect ends the connection."""
+        room.leave()
         try:
-            reply = await self._front.answer(wire, self._peer, self._transport)
-        finally:
-            room.leave()
-        self._put(wire, reply)
+            self._put(wire, reply)
+        except Exception as defect:  # noqa: BLE001 -- told
+            tell("a reply", defect)
+            self.close()
 
     def _count(self) -> None:
         if self._encrypted:

@@ -180,8 +180,8 @@ class Group:
         standing = self._standing
         began = self._time()
         member = standing.order[0] if self._is_plain else self._members_for(query, began)[0]
-        until = began + (self._usual(member) if self._hedge is None else self._patience(member))
-        return Begun(self, query, member, began, member.upstream.begin(query), min(query.deadline, until))
+        until = min(query.deadline, began + self._patience(member))
+        return Begun(self, query, member, began, member.upstream.begin(query), until)
 
     def succeeded(self, begun: Begun) -> None:
         """It was answered, and that was all."""
