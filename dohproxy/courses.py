@@ -138,7 +138,8 @@ class Courses:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._under_way: set[Course] = set()
-        self._none_left = trio.Event()
+        self._none_left: trio.Event | None = None
+        """For who waits until none is."""
 
     def begin(self, coroutine: Coroutine[object, None, None]) -> None:
         """Drive this until it waits."""
@@ -153,16 +154,19 @@ class Courses:
     def leave(self, course: Course) -> None:
         """It is at its end, or somebody else's."""
         self._under_way.discard(course)
-        if not self._under_way:
+        if self._none_left is not None and not self._under_way:
             self._none_left.set()
 
     def promote(self, course: Course, rest: Coroutine[object, None, None]) -> None:
         """The rest of it is a task."""
         if course in self._under_way:
-            self._nursery.start_soon(_rest_of, rest)
+            self._go_on(rest)
             self.leave(course)
         else:
             rest.close()
+
+    def _go_on(self, rest: Coroutine[object, None, None]) -> None:
+        self._nursery.start_soon(_rest_of, rest)
 
     def fail(self, course: Course, error: BaseException) -> None:
         """It ended by a defect, which is told, or by the wish to end it all, which the nursery is."""
@@ -186,6 +190,22 @@ class Courses:
                 course.close()
 
 
+class Alone(Courses):
+    """The course of one query that may be withdrawn, which `close` does, as a course or as a task."""
+
+    _task: trio.CancelScope | None = None
+
+    def _go_on(self, rest: Coroutine[object, None, None]) -> None:
+        self._task = trio.CancelScope()
+        self._nursery.start_soon(_within, self._task, rest)
+
+    def close(self) -> None:
+        """End it where it is."""
+        super().close()
+        if self._task is not None:
+            self._task.cancel()
+
+
 @asynccontextmanager
 async def owned() -> AsyncIterator[Courses]:
     """Courses that end before the context does; cancelled with it."""
@@ -201,6 +221,11 @@ async def owned() -> AsyncIterator[Courses]:
 async def _rest_of(course: Coroutine[Any, Any, None]) -> None:
     with contained(_QUERY):
         await _continued(course)
+
+
+async def _within(scope: trio.CancelScope, course: Coroutine[Any, Any, None]) -> None:
+    with scope:
+        await _rest_of(course)
 
 
 @coroutine

@@ -91,13 +91,16 @@ class HttpConnection:
         try:
             with self._all:
                 async with trio.open_nursery() as asking:
-                    self._queries = StreamQueries(self._peer, Transport.DOH, self._intake, asking, self._settled)
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._write)
-                        with self._reading:
-                            await self._read()
-                        await self._end(self._queries)
-                        nursery.cancel_scope.cancel()
+                    self._queries = StreamQueries(self._peer, Transport.DOH, self._intake, asking, self._settled, self.close)
+                    try:
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(self._write)
+                            with self._reading:
+                                await self._read()
+                            await self._end(self._queries)
+                            nursery.cancel_scope.cancel()
+                    finally:
+                        self._queries.cancel()
                     asking.cancel_scope.cancel()
         except* (trio.BrokenResourceError, MalformedMessage):
             self._counters.tcp_broken += 1

@@ -105,7 +105,7 @@ class QuicConnection:
         """The connection IDs that lead here; these and `alarms` are kept by the listener."""
         self.alarms: list[float] = []
         """When it is looked after, the soonest last."""
-        self.queries = StreamQueries(self.admitted, transport, intake, nursery, self._settle)
+        self.queries = StreamQueries(self.admitted, transport, intake, nursery, self._settle, self._forget)
         self._path = path
         self.counters = intake.counters
         self._table, self._home, self._speak = table, home, speak

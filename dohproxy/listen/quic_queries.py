@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
-from dohproxy.contained import contained
+from dohproxy.contained import contained, tell
+from dohproxy.courses import Alone
 from dohproxy.listen.intake import Intake, Room
 from dohproxy.model import Attested, Peer, Transport
 from dohproxy.wire.padding import padded, wants_padding
@@ -18,16 +20,26 @@ Asked = tuple[int, bytes, Put]
 
 
 class StreamQueries:
-    """Asks on behalf of `peer`, which may change. `settled` is called whenever none is left.
+    """Asks on behalf of `peer`, which may change, until `cancel`. `settled` is called whenever none is left, `spoilt` after a
+    defect, which ends the connection.
 
     Where there is no room for a query, it and those that follow wait in a row: as many as the connection may have streams.
     """
 
-    def __init__(self, peer: Peer, transport: Transport, intake: Intake, nursery: trio.Nursery, settled: Callable[[], None]):
+    def __init__(
+        self,
+        peer: Peer,
+        transport: Transport,
+        intake: Intake,
+        nursery: trio.Nursery,
+        settled: Callable[[], None],
+        spoilt: Callable[[], None],
+    ) -> None:
         self.peer = peer
-        self._transport, self._intake, self._nursery, self._settled = transport, intake, nursery, settled
+        self._transport, self._intake, self._nursery = transport, intake, nursery
+        self._settled, self._spoilt = settled, spoilt
         self._counters, self._front = intake.counters, intake.front
-        self._under_way: dict[int, trio.CancelScope] = {}
+        self._under_way: dict[int, Alone] = {}
         self._waiting: deque[Asked] = deque()
         self._admitting: trio.CancelScope | None = None
 
@@ -49,8 +61,8 @@ class StreamQueries:
 
     def withdraw(self, stream: int) -> bool:
         """Nobody waits for the answer on this stream any longer; whether anybody did."""
-        if (scope := self._under_way.pop(stream, None)) is not None:
-            scope.cancel()
+        if (alone := self._under_way.pop(stream, None)) is not None:
+            alone.close()
         else:
             waiting = [asked for asked in self._waiting if asked[0] == stream]
             if not waiting:
@@ -60,10 +72,10 @@ class StreamQueries:
 
     def cancel(self) -> None:
         """Nobody waits for any."""
-        for scope in self._under_way.values():
-            scope.cancel()
-        self._under_way.clear()
+        under_way, self._under_way = self._under_way, {}
         self._waiting.clear()
+        for alone in under_way.values():
+            alone.close()
         if self._admitting is not None:
             self._admitting.cancel()
 
@@ -87,21 +99,27 @@ class StreamQueries:
         self._admitting = None
 
     def _start(self, asked: Asked, room: Room) -> None:
+        stream, wire, _ = asked
         self._counters.misses += 1
-        scope = self._under_way[asked[0]] = trio.CancelScope()
-        self._nursery.start_soon(self._answer, asked, room, scope)
-
-    async def _answer(self, asked: Asked, room: Room, scope: trio.CancelScope) -> None:
-        stream, wire, put = asked
-        reply = b""
+        alone = self._under_way[stream] = Alone(self._nursery)
         try:
-            with contained("a query"), scope:
-                reply = await self._front.answer(wire, self.peer, self._transport)
-        finally:
+            self._front.begin(wire, self.peer, self._transport, alone, partial(self._answered, asked, room, alone))
+        except Exception:
             room.leave()
-        if self._under_way.get(stream) is scope:
-            del self._under_way[stream]
+            raise
+
+    def _answered(self, asked: Asked, room: Room, alone: Alone, reply: bytes) -> None:
+        """Pass the reply on, if it is still wanted. Raises nothing, for who tells it is innocent."""
+        room.leave()
+        stream, wire, put = asked
+        if self._under_way.get(stream) is not alone:
+            return
+        del self._under_way[stream]
+        try:
             self._put(stream, wire, reply, put)
+        except Exception as defect:  # noqa: BLE001 -- told
+            tell("a reply", defect)
+            self._spoilt()
 
     def _put(self, stream: int, wire: bytes, reply: bytes, put: Put) -> None:
         if reply:

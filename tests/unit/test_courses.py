@@ -242,3 +242,53 @@ async def test_who_goes_on_with_one_whose_owner_is_gone_is_not_hurt(log):
             await trio.sleep_forever()
     held[0].go_on()
     assert log == ["it parks"]
+
+
+async def test_a_query_alone_is_withdrawn_where_it_is_parked(log):
+    async def course():
+        try:
+            await log.park("it")
+        finally:
+            log.append("it ends")
+
+    async with trio.open_nursery() as nursery:
+        alone = courses.Alone(nursery)
+        alone.begin(course())
+        alone.close()
+        assert log == ["it parks", "it ends"]
+        alone.close()
+        assert not nursery.child_tasks
+
+
+async def test_a_query_alone_is_withdrawn_where_it_waits_as_a_task_and_no_other_with_it(log):
+    async def course(name):
+        await as_task()
+        try:
+            await trio.sleep_forever()
+        finally:
+            log.append(name)
+
+    async with trio.open_nursery() as nursery:
+        one, other = courses.Alone(nursery), courses.Alone(nursery)
+        one.begin(course("one"))
+        other.begin(course("other"))
+        await wait_all_tasks_blocked()
+        one.close()
+        await wait_all_tasks_blocked()
+        assert log == ["one"]
+        other.close()
+        await wait_all_tasks_blocked()
+    assert log == ["one", "other"]
+
+
+async def test_a_query_alone_that_is_withdrawn_before_its_task_has_begun_does_nothing_more(log):
+    async def course():
+        await as_task()
+        await trio.lowlevel.checkpoint()
+        log.append("went on")
+
+    async with trio.open_nursery() as nursery:
+        alone = courses.Alone(nursery)
+        alone.begin(course())
+        alone.close()
+    assert not log
