@@ -21,7 +21,3 @@ class Front(Protocol):
     def begin(self, wire: bytes, peer: Peer, transport: Transport, courses: Courses, done: Callable[[bytes], None]) -> None:
         """Have `done` told the reply, at once or from one of the courses; b"" where silence is the answer."""
         ...
-
-    async def answer(self, wire: bytes, peer: Peer, transport: Transport) -> bytes:
-        """The reply; b"" where silence is the answer. Raises nothing but cancellation."""
-        ...
