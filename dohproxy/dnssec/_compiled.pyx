@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """What every judgement goes through, compiled: names compared, signatures read, and put before what they are made over.
 
-The twins are in `quick.py` and, of `plain_claim`, in `signatures.py`; it answers None for whatever is not plain, flaws among it.
+The twins are in `pure.py` and, of `plain_claim`, in `signatures.py`; it answers None for whatever is not plain, flaws among it.
 Names are well-formed (RFC 1035 3.1), RDATA is as it came. Every read is within its object.
 """
 
@@ -16,7 +16,6 @@ cdef enum:
     MAX_NAME = 255
     FIXED = 10  # octets of a record between its owner and its RDATA
     MOST = 4096  # octets of RDATA: larger RRsets are none that is plain
-
 
 
 cdef inline int two(const uint8_t *at) noexcept:
