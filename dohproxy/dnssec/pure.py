@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.keys import Claim, KeyRing
+from dohproxy.dnssec.proof import Proof
 from dohproxy.model import Name, RRset
 from dohproxy.wire.names import MAX_LENGTH, is_subdomain, label_count
 
-__all__ = ["SIGNER", "is_subdomain", "label_count", "plain_claim", "signer_above", "signer_in"]
+__all__ = ["SIGNER", "is_subdomain", "label_count", "plain_claim", "plain_nxdomain", "signer_above", "signer_in"]
 
 SIGNER: Final = 18
 """Where the signer's name begins in the RDATA of an RRSIG (RFC 4034 3.1)."""
@@ -38,4 +40,15 @@ def signer_above(rrsets: tuple[RRset, ...], base: Name) -> Name | None:
 
 def plain_claim(rrset: RRset, rdata: bytes, zone: Name, ring: KeyRing, wall: int) -> Claim | None:  # noqa: ARG001
     """None: see `claim_of` in signatures.py."""
+    return None
+
+
+def plain_nxdomain(
+    qname: Name,  # noqa: ARG001
+    proofs: tuple[RRset, ...],  # noqa: ARG001
+    zone: Name,  # noqa: ARG001
+    max_iterations: int,  # noqa: ARG001
+    budget: Budget,  # noqa: ARG001
+) -> Proof | None:
+    """None: see `prove_nxdomain` in denial.py."""
     return None

@@ -6,12 +6,15 @@ import struct
 import pytest
 from msgspec.structs import replace
 
-from dohproxy.dnssec import pure
+from dohproxy.dnssec import bitmap, denial, pure
+from dohproxy.dnssec.budget import DEFAULT_LIMITS, Budget, Cost
 from dohproxy.dnssec.keys import Claim, Key, KeyRing
+from dohproxy.dnssec.nsec3 import hash_name
 from dohproxy.dnssec.signatures import Dates, claim_of
+from dohproxy.errors import BudgetExhausted
 from dohproxy.model import RRset
 from dohproxy.wire import constants as c
-from dohproxy.wire.names import from_text, label_count, suffixes
+from dohproxy.wire.names import from_text, label_count, parent, suffixes, wildcard_of
 
 compiled = pytest.importorskip("dohproxy.dnssec._compiled")
 
@@ -188,19 +191,173 @@ def compare_claims(chance, seen):
         seen[3] += 1
 
 
+APEXES = (from_text("example.com"), from_text("com"), from_text("."), from_text("deep.in.the.example.com"))
+INSIDE = ("", "www", "b", "a.b", "delegated", "aliased", "*.wild", "wild", "more", "some", "other")
+ASKED = (*INSIDE, "no", "no.such.name", "x.delegated", "x.aliased", "x.wild", "y.x.wild", "x.a.b", "q", "*", "*.no", "." * 0)
+TYPES = {"delegated": (c.NS,), "aliased": (c.DNAME,), "": (c.NS, c.SOA, c.DNSKEY), "b": ()}
+
+
+def under(apex, host):
+    return b"".join(bytes((len(label),)) + label.encode() for label in host.split(".") if label) + apex
+
+
+def in_base32(digest):
+    value = int.from_bytes(digest)
+    return bytes(b"0123456789abcdefghijklmnopqrstuv"[value >> 5 * (31 - n) & 31] for n in range(32))
+
+
+class Hashed:
+    """The NSEC3 chain of a small zone, with this apex."""
+
+    def __init__(self, chance, apex):
+        self.apex, self.salt = apex, chance.choice((b"", b"", b"\xab\xcd"))
+        self.iterations, self.opt_out = chance.choice((0, 0, 1, 7)), chance.random() < 0.3
+        found = sorted((self.hash(under(apex, host)), host) for host in INSIDE if chance.random() < 0.9 or host in ("", "b"))
+        after = [digest for digest, _ in found[1:] + found[:1]]
+        self.records = {
+            host: (digest, self.record(digest, high, TYPES.get(host, (c.A, c.RRSIG))))
+            for (digest, host), high in zip(found, after, strict=True)
+        }
+
+    def hash(self, name):
+        return hash_name(name, self.salt, self.iterations)
+
+    def record(self, digest, high, types):
+        """One of the chain, as if it were signed."""
+        head = struct.pack("!BBHB", 1, self.opt_out, self.iterations, len(self.salt)) + self.salt
+        rdata = head + bytes((len(high),)) + high + bitmap.build(types)
+        signature = struct.pack("!HBBIIIH", c.NSEC3, 13, label_count(self.apex) + 1, 60, 9, 1, 7) + self.apex + b"signed"
+        return RRset(b"\x20" + in_base32(digest) + self.apex, c.NSEC3, 60, (rdata,), (signature,))
+
+    def near(self, name):
+        """The record that matches the name, or covers it."""
+        digest, spans = self.hash(name), sorted(self.records.values(), key=lambda span: span[0])
+        return next((record for low, record in reversed(spans) if low <= digest), spans[-1][1])
+
+    def proofs(self, name):
+        """Those of a closest encloser proof, and the wildcard's."""
+        digests = {digest for digest, _ in self.records.values()}
+        path = [name, *(above for above in suffixes(name) if above != name and pure.is_subdomain(above, self.apex))]
+        at = next((at for at, above in enumerate(path) if self.hash(above) in digests), len(path) - 1)
+        return [self.near(path[at]), self.near(path[max(at - 1, 0)]), self.near(wildcard_of(path[at]))]
+
+
+ZONES = [Hashed(random.Random(seed), apex) for seed in range(9) for apex in APEXES]
+SPOILT = ("octets", "types", "flags", "next", "owner", "upper", "signature", "unsigned", "twice", "nsec", "ttl", "other")
+
+BITMAPS = (
+    b"\0\0",  # an empty window
+    b"\0\x21" + bytes(33),  # a window too long
+    b"\0\1\x40\0\1\x40",  # a window twice
+    b"\1\1\x20",  # what would be NS in another window
+    b"\1\5\0\0\0\0\1",  # and DNAME
+    b"\0\1\x40\1\2\0\1",  # and one beyond its window
+)
+
+
+def rdata_spoilt(chance, kind, rdata, at):
+    """The RDATA of an NSEC3 record whose hash begins after `at`, in another way than its zone has it."""
+    if kind == "types":
+        types = chance.choice(((), (c.NS,), (c.NS, c.SOA), (c.DNAME,), (128,), (c.NS, 999), (128, c.RRSIG), (c.A, 128), (999,)))
+        return rdata[: at + 21] + chance.choice((bitmap.build(types), chance.choice(BITMAPS)))
+    if kind == "flags":
+        place = chance.choice((0, 1, 1, 1, 2, 3, 4, at))
+        return rdata[:place] + bytes((chance.choice((0, 1, 1, 2, 255)),)) + rdata[place + 1 :]
+    if kind == "next":
+        high = chance.choice((rdata[at + 1 : at + 21], bytes(20), b"\xff" * 20, chance.randbytes(20)))
+        return rdata[: at + 1] + high + rdata[at + 21 :]
+    return octets_mutated(chance, rdata)
+
+
+def owner_spoilt(chance, kind, zone, owner):
+    """An owner that is another one's, or nobody's."""
+    if kind == "upper":
+        beyond = bytes((33 + zone.apex[0],)) + owner[1:] if zone.apex[0] else owner  # its first label ends within the apex
+        return chance.choice((owner.upper(), owner.replace(b"0", b"w"), zone.apex, beyond, owner.replace(b"com", b"net")))
+    digest = chance.choice((chance.randbytes(20), bytes(20), b"\xff" * 20, zone.hash(under(zone.apex, chance.choice(ASKED)))))
+    return b"\x20" + in_base32(digest) + chance.choice((zone.apex, zone.apex, *APEXES))
+
+
+def spoilt(chance, zone, rrset):
+    """The record, in another way than its zone has it."""
+    kind, rdata, signature = chance.choice(SPOILT), rrset.rdatas[0], rrset.signatures[0]
+    if kind in ("owner", "upper"):
+        return replace(rrset, owner=owner_spoilt(chance, kind, zone, rrset.owner))
+    if kind == "other":
+        return chance.choice(ZONES).near(zone.apex)
+    changes = {
+        "signature": {"signatures": (octets_mutated(chance, signature), signature)},
+        "unsigned": {"signatures": ()},
+        "twice": {"rdatas": chance.choice(((rdata, rdata_spoilt(chance, "next", rdata, 5 + len(zone.salt))), ()))},
+        "nsec": {"rdtype": c.NSEC},
+        "ttl": {"ttl": 7},
+    }
+    return replace(rrset, **changes.get(kind, {"rdatas": (rdata_spoilt(chance, kind, rdata, 5 + len(zone.salt)),)}))
+
+
+def outcome(prove, *args, **options):
+    try:
+        return prove(*args, **options)
+    except BudgetExhausted as error:
+        return str(error)
+
+
+def compare_denials(chance, seen):
+    """`seen` counts names that are denied: by good records that are plain, and by others; and of these the plain."""
+    zone = chance.choice(ZONES)
+    qname = under(zone.apex, chance.choice(ASKED)) if chance.random() < 0.95 else chance.choice(NAMES)
+    proofs = zone.proofs(qname) if pure.is_subdomain(qname, zone.apex) else [zone.near(zone.apex)]
+    proofs += [zone.near(parent(qname)) for _ in range(chance.choice((0, 0, 0, 1, 9)))]  # some are there twice
+    good = chance.random() < 0.5
+    if good:
+        proofs = list(dict.fromkeys(proofs))
+    elif chance.random() < 0.2:
+        types, digest = chance.choice(((128, c.RRSIG), (c.A,))), zone.hash(qname)
+        opted = [replace(one, rdatas=(one.rdatas[0][:1] + b"\1" + one.rdatas[0][2:],)) for one in proofs]
+        proofs = chance.choice((proofs + opted, [*proofs, zone.record(digest, chance.choice((digest, bytes(20))), types)]))
+    elif chance.random() < 0.3:
+        del proofs[chance.randrange(len(proofs))]
+    else:
+        for _ in range(chance.choice((1, 1, 2))):
+            at = chance.randrange(len(proofs))
+            if len(proofs[at].rdatas) == len(proofs[at].signatures) == 1:
+                proofs[at] = spoilt(chance, zone, proofs[at])
+    chance.shuffle(proofs)
+    most, limits = chance.choice((50, 50, 50, 6, 0)), dict(DEFAULT_LIMITS)
+    if chance.random() < 0.1:
+        limits[Cost.HASHES] = chance.randrange(6)
+    first, then, alone = (Budget(limits) for _ in range(3))
+    given = (qname, tuple(proofs), zone.apex)
+    quick = outcome(compiled.plain_nxdomain, *given, most, first)
+    slow = outcome(denial.prove_nonexistence, qname, c.A, *given[1:], max_iterations=most, budget=alone)
+    if quick is None:
+        then.hashes, then.spent = first.hashes, first.spent
+        assert outcome(denial.prove_nonexistence, qname, c.A, *given[1:], max_iterations=most, budget=then) == slow
+        assert (then.spent, then.hashes) == (alone.spent, alone.hashes), given
+        assert not (good and isinstance(slow, denial.Proof) and slow.kind is denial.ProofKind.NXDOMAIN), given
+    else:
+        assert (quick, first.spent, first.hashes) == (slow, alone.spent, alone.hashes), given
+    if isinstance(slow, denial.Proof) and slow.kind is denial.ProofKind.NXDOMAIN:
+        seen[4 if good else 5] += 1
+        seen[6] += not good and quick is not None
+
+
 def compare(seed, rounds):
-    chance, seen = random.Random(seed), [0, 0, 0, 0]
+    chance, seen = random.Random(seed), [0, 0, 0, 0, 0, 0, 0]
     for _ in range(rounds):
         compare_names(chance)
         compare_signers(chance)
         compare_claims(chance, seen)
+        compare_denials(chance, seen)
     return seen
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_compiled_ones_agree_with_python(seed):
     rounds = 5000
-    plain, others, claims, quick = compare(seed, rounds)
+    plain, others, claims, quick, denied, spoilt, plainly = compare(seed, rounds)
     assert plain > rounds / 8
     assert others - claims > rounds / 4  # flaws
     assert quick > claims / 4
+    assert denied > rounds / 8
+    assert plainly > spoilt / 8
