@@ -162,8 +162,8 @@ cdef bytes signed_data(rrset, bytes rdata, Py_ssize_t end, bytes owner, int surp
             return None
         records.append(one)
         total += PyBytes_GET_SIZE(one)
-    if total > MOST:
-        return None
+        if total > MOST:
+            return None
     if len(records) > 1:
         records = sorted(set(records))
     out = PyBytes_FromStringAndSize(NULL, end + sizes(records) + len(records) * (length + FIXED))

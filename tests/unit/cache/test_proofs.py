@@ -337,8 +337,12 @@ def test_opt_out_spans_are_not_used() -> None:
 
 
 def test_nothing_is_hashed_without_end() -> None:
-    held = store(SOA, APEX3, covering("*.example."))
-    assert ask(held, "x." * 100 + "example.") is None
+    existing = [hashed("x." * depth + "example.", "") for depth in range(1, proofs.MAX_HASHES + 1)]
+    for records in ([covering("*.example.")], existing):
+        held = store(SOA, APEX3, *records)
+        assert ask(held, "x." * 100 + "example.") is None
+        (zone,) = held._zones.values()
+        assert len(zone.hashes) <= proofs.MAX_HASHES
 
 
 def test_long_names_are_denied_by_what_is_above_them() -> None:
