@@ -2,7 +2,8 @@
 """What every judgement goes through, compiled: names compared, signatures read, and put before what they are made over.
 
 The twins are in `pure.py` and, of `plain_claim` and `plain_nxdomain`, in `signatures.py` and `nsec3.py`: these answer None for
-whatever is not plain, flaws among it. Names are well-formed (RFC 1035 3.1), RDATA is as it came. Every read is within its object.
+whatever is not plain, flaws among it. Names are well-formed (RFC 1035 3.1), RDATA is as it came. Every read is within its
+object.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -121,7 +122,9 @@ def plain_claim(rrset, bytes rdata not None, bytes zone not None, ring, int64_t 
     signed = at[3]
     if signed > labels or signed < labels_of(zone):
         return None
-    if later(four(at + 8), four(at + 12)) < 0 or later(<uint32_t>wall, four(at + 12)) < 0 or later(four(at + 8), <uint32_t>wall) < 0:
+    if later(<uint32_t>wall, four(at + 12)) < 0 or later(four(at + 8), <uint32_t>wall) < 0:
+        return None
+    if later(four(at + 8), four(at + 12)) < 0:
         return None
     keys = ring.find(two(at + 16), at[2])
     if not keys:
@@ -228,9 +231,9 @@ cdef struct Span:
 
 
 def plain_nxdomain(bytes qname not None, tuple proofs not None, bytes zone not None, int max_iterations, budget):
-    """As prove_nxdomain in denial.py, where it is proven by a few NSEC3 records of the same parameters; else None.
+    """As prove_nonexistence in nsec3.py, where a few records of the same parameters prove that a name is not there; else None.
 
-    As there, raises BudgetExhausted, and the signatures of these RRsets were verified.
+    The first signatures of these RRsets were verified. Raises BudgetExhausted.
     """
     cdef Span spans[RECORDS]
     cdef Hashing hashing
@@ -328,7 +331,9 @@ cdef bint read_span(rrset, bytes zone, Hashing hashing, Span *span) except -1:
         return False
     if size < at + 1 + DIGEST or wire[0] != 1 or wire[1] & ~OPT_OUT or wire[at] != DIGEST:
         return False
-    if two(wire + 2) != hashing.iterations or hashing.iterations > hashing.most or rdata[5:at] != hashing.salt or wire[4] != at - 5:
+    if two(wire + 2) != hashing.iterations or hashing.iterations > hashing.most:
+        return False
+    if wire[4] != at - 5 or rdata[5:at] != hashing.salt:
         return False
     if not read_owner(owner, zone, span.owner):
         return False
@@ -377,7 +382,8 @@ cdef bint hides_below(const Span *span) noexcept:
 
 cdef bint has(const Span *span, int rdtype) noexcept:
     """Whether the bit of this type, of the first window, is set."""
-    return span.size > 0 and span.types[0] == 0 and rdtype >> 3 < span.types[1] and span.types[2 + (rdtype >> 3)] & 128 >> (rdtype & 7)
+    cdef int octet = rdtype >> 3
+    return span.size > 0 and span.types[0] == 0 and octet < span.types[1] and span.types[2 + octet] & 128 >> (rdtype & 7)
 
 
 cdef int match(const Span *spans, int number, const uint8_t *digest) noexcept:

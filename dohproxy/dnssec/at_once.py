@@ -9,7 +9,7 @@ from dohproxy.dnssec.anchors import TrustAnchor
 from dohproxy.dnssec.chain import World, dates_of, of_proof
 from dohproxy.dnssec.judgement import Judgement
 from dohproxy.dnssec.proof import Proof, ProofKind
-from dohproxy.dnssec.quick import is_subdomain, plain_nxdomain, signer_above
+from dohproxy.dnssec.quick import is_subdomain, signer_above
 from dohproxy.dnssec.signatures import Dates, verify_plain
 from dohproxy.dnssec.trust import Trust
 from dohproxy.errors import BudgetExhausted
@@ -94,8 +94,6 @@ def _good(given: tuple[RRset, ...], trust: Trust, dates: Dates, world: World) ->
 
 
 def _proof(question: Question, rcode: int, proofs: tuple[RRset, ...], zone: Name, world: World) -> Proof:
-    name, qtype, most, budget = question.qname, question.qtype, world.limits.nsec3_max_iterations, world.budget
-    if rcode == c.NOERROR:
-        return denial.prove_nodata(name, qtype, proofs, zone, max_iterations=most, budget=budget)
-    proof = plain_nxdomain(name, proofs, zone, most, budget)
-    return proof or denial.prove_nonexistence(name, qtype, proofs, zone, max_iterations=most, budget=budget)
+    prove = denial.prove_nonexistence if rcode == c.NXDOMAIN else denial.prove_nodata
+    most, budget = world.limits.nsec3_max_iterations, world.budget
+    return prove(question.qname, question.qtype, proofs, zone, max_iterations=most, budget=budget)

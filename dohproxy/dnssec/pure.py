@@ -50,5 +50,5 @@ def plain_nxdomain(
     max_iterations: int,  # noqa: ARG001
     budget: Budget,  # noqa: ARG001
 ) -> Proof | None:
-    """None: see `prove_nxdomain` in denial.py."""
+    """None: see `prove_nonexistence` in nsec3.py."""
     return None

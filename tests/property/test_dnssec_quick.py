@@ -295,11 +295,20 @@ def spoilt(chance, zone, rrset):
     return replace(rrset, **changes.get(kind, {"rdatas": (rdata_spoilt(chance, kind, rdata, 5 + len(zone.salt)),)}))
 
 
-def outcome(prove, *args, **options):
+def outcome(prove, *args):
     try:
-        return prove(*args, **options)
+        return prove(*args)
     except BudgetExhausted as error:
         return str(error)
+
+
+def denied_in_python(qname, proofs, zone, most, budget):
+    """What `denial.prove_nonexistence` makes of it without its quick way."""
+    quick, denial.plain_nxdomain = denial.plain_nxdomain, lambda *_: None
+    try:
+        return denial.prove_nonexistence(qname, c.A, proofs, zone, max_iterations=most, budget=budget)
+    finally:
+        denial.plain_nxdomain = quick
 
 
 def compare_denials(chance, seen):
@@ -327,12 +336,11 @@ def compare_denials(chance, seen):
     if chance.random() < 0.1:
         limits[Cost.HASHES] = chance.randrange(6)
     first, then, alone = (Budget(limits) for _ in range(3))
-    given = (qname, tuple(proofs), zone.apex)
-    quick = outcome(compiled.plain_nxdomain, *given, most, first)
-    slow = outcome(denial.prove_nonexistence, qname, c.A, *given[1:], max_iterations=most, budget=alone)
+    given = (qname, tuple(proofs), zone.apex, most)
+    quick, slow = outcome(compiled.plain_nxdomain, *given, first), outcome(denied_in_python, *given, alone)
     if quick is None:
         then.hashes, then.spent = first.hashes, first.spent
-        assert outcome(denial.prove_nonexistence, qname, c.A, *given[1:], max_iterations=most, budget=then) == slow
+        assert outcome(denied_in_python, *given, then) == slow
         assert (then.spent, then.hashes) == (alone.spent, alone.hashes), given
         assert not (good and isinstance(slow, denial.Proof) and slow.kind is denial.ProofKind.NXDOMAIN), given
     else:
