@@ -329,14 +329,14 @@ class ProofStore:
         """
         above, found, digest = zone.name, list[_Kept](), b""
         path = nsec3.downward(qname, zone.name)
-        for name in path if len(path) < MAX_HASHES else ():
+        for name in path[: MAX_HASHES - 1]:  # one is left for the wildcard
             digest = zone.hash(name)
             if near := self._near(zone, digest, now):
                 found.append(near)
                 if isinstance(near.record, Nsec3) and near.record.covers(digest):
                     return above, found
             above = name
-        matched = found and isinstance(record := found[-1].record, Nsec3) and record.owner == digest
+        matched = len(path) < MAX_HASHES and found and isinstance(record := found[-1].record, Nsec3) and record.owner == digest
         return qname, found if matched else []
 
     def _near(self, zone: _Zone, digest: bytes, now: float) -> _Kept | None:

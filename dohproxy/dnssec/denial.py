@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dohproxy.dnssec import nsec, nsec3
 from dohproxy.dnssec.budget import Budget
 from dohproxy.dnssec.proof import NOTHING_TO_READ, Proof, ProofKind
-from dohproxy.dnssec.quick import is_subdomain
+from dohproxy.dnssec.quick import is_subdomain, plain_nxdomain
 from dohproxy.model import Name, RRset
 from dohproxy.wire.constants import DS
 from dohproxy.wire.names import ROOT, is_below
@@ -38,6 +38,8 @@ def prove_nonexistence(
     """What is proven of a negative response, whatever its RCODE: NODATA, NXDOMAIN or WILDCARD_NODATA, if anything."""
     if refusal := _refusal(qname, qtype, zone):
         return refusal
+    if plain := plain_nxdomain(qname, proofs, zone, max_iterations, budget):
+        return plain
     return _either(
         lambda: nsec.prove_nonexistence(qname, qtype, nsec.read(proofs, zone)),
         lambda: nsec3.prove_nonexistence(qname, qtype, nsec3.read(proofs, zone, max_iterations, budget)),

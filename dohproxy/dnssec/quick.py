@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from dohproxy.dnssec.keys import Claim, KeyRing
-from dohproxy.model import Name, RRset
-from dohproxy.wire import names
+from dohproxy.dnssec.pure import SIGNER
 from dohproxy.wire.choice import compiled_part
 
-SIGNER: Final = 18
-"""Where the signer's name begins in the RDATA of an RRSIG (RFC 4034 3.1)."""
+__all__ = ["SIGNER", "is_subdomain", "label_count", "plain_claim", "plain_nxdomain", "signer_above", "signer_in"]
 
 _compiled = compiled_part("dohproxy.dnssec")
 
 if _compiled is None:
-    is_subdomain, label_count = names.is_subdomain, names.label_count
-
-    def plain_claim(rrset: RRset, rdata: bytes, zone: Name, ring: KeyRing, wall: int) -> Claim | None:  # noqa: ARG001
-        """None: see `claim_of` in signatures.py."""
-        return None
-
-    def signer_above(rrsets: tuple[RRset, ...], base: Name) -> Name | None:
-        """The deepest zone at or above `base` that claims to have signed one of these."""
-        found: Name | None = None
-        for rrset in rrsets:
-            for rdata in rrset.signatures:
-                signer = signer_in(rdata)
-                if signer and names.is_subdomain(base, signer) and (found is None or len(signer) > len(found)):
-                    found = signer
-        return found
-
-    def signer_in(rdata: bytes) -> Name:
-        """The signer's name in an RRSIG's RDATA (RFC 4034 3.1.7), in lower case; b"" if there is none."""
-        at = SIGNER
-        try:
-            while length := rdata[at]:
-                at += length + 1
-        except IndexError:
-            return b""
-        return rdata[SIGNER : at + 1].lower() if at - SIGNER < names.MAX_LENGTH else b""
-
+    from dohproxy.dnssec.pure import is_subdomain, label_count, plain_claim, plain_nxdomain, signer_above, signer_in
 else:
     is_subdomain, label_count = _compiled.is_subdomain, _compiled.label_count
-    plain_claim, signer_above, signer_in = _compiled.plain_claim, _compiled.signer_above, _compiled.signer_in
+    plain_claim, plain_nxdomain = _compiled.plain_claim, _compiled.plain_nxdomain
+    signer_above, signer_in = _compiled.signer_above, _compiled.signer_in

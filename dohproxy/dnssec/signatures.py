@@ -115,6 +115,24 @@ def verify(rrset: RRset, zone: Name, ring: KeyRing, dates: Dates, budget: Budget
     return flaw or Flaw(c.EDE_RRSIGS_MISSING, "there is no RRSIG")
 
 
+def verify_plain(rrset: RRset, zone: Name, ring: KeyRing, dates: Dates, budget: Budget) -> RRset | None:
+    """The RRset, TTL capped, if its first signature is good by the only key that it may be of, and it is of no wildcard.
+
+    None where it is not, or there is more to it; unless that signature was tried, nothing is spent. Raises BudgetExhausted.
+    """
+    if not rrset.signatures:
+        return None
+    rdata = rrset.signatures[0]
+    claim = plain_claim(rrset, rdata, zone, ring, dates.wall) or claim_of(rrset, rdata, zone, ring, dates)
+    if isinstance(claim, Flaw) or claim.expanded or len(claim.keys) != 1:
+        return None
+    budget.spend(Cost.SIGNATURES)
+    if not claim.keys[0].verifies(claim.signature, claim.data):
+        budget.spend(Cost.FAILURES)
+        return None
+    return rrset if claim.ttl == rrset.ttl else replace(rrset, ttl=claim.ttl)
+
+
 def claim_of(rrset: RRset, rdata: bytes, zone: Name, ring: KeyRing, dates: Dates) -> Claim | Flaw:
     """What this signature of the RRset says, if the zone may have made it, with a key that it has, and may say so now."""
     try:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict
 
-from msgspec import Struct
-
 from dohproxy.dnssec import aliases, denial, reasons
 from dohproxy.dnssec.anchors import TrustAnchor
+from dohproxy.dnssec.at_once import DENIALS, at_once
 from dohproxy.dnssec.budget import Budget, Cost
 from dohproxy.dnssec.chain import (
     Asking,
@@ -17,14 +16,14 @@ from dohproxy.dnssec.chain import (
     Limits,
     Need,
     World,
-    dates_of,
     of_proof,
     unproven,
     untrusted,
 )
+from dohproxy.dnssec.judgement import Judgement
 from dohproxy.dnssec.proof import Proof, ProofKind
 from dohproxy.dnssec.quick import is_subdomain, signer_above
-from dohproxy.dnssec.signatures import Flaw, Verified, verify
+from dohproxy.dnssec.signatures import Flaw, Verified
 from dohproxy.dnssec.trust import Trust
 from dohproxy.errors import BudgetExhausted, MalformedMessage, ResolveError
 from dohproxy.model import Answer, Ede, Link, Name, Question, RRset, Security
@@ -33,26 +32,6 @@ from dohproxy.wire import names
 from dohproxy.wire.names import to_text
 
 __all__ = ["Asking", "Fetched", "Judgement", "Limits", "Need", "World", "validate"]
-
-
-class Judgement(Struct, frozen=True):
-    """The verdict on an answer, why, and what of it may be relayed."""
-
-    security: Security
-    ede: tuple[Ede, ...]
-    """Why it is not secure, the most telling first."""
-    chain: tuple[Link, ...]
-    """Every zone that it rests on, from the anchors down."""
-    rcode: int
-    """As answered, or as proven where that is less: an NXDOMAIN of a name that exists is NOERROR."""
-    answer: tuple[RRset, ...]
-    """The RRsets that answer the question, TTLs capped, others dropped; the whole section if bogus or indeterminate."""
-    authority: tuple[RRset, ...]
-    """The SOA and the denial records that the answer needs; likewise."""
-    blame: tuple[Need, ...] = ()
-    """The questions whose answers broke the chain, () if it was the answer itself: worth asking elsewhere."""
-    aging: tuple[Name, ...] = ()
-    """The zones whose trust will soon be over: a DNSKEY question, judged in a world that is `renewing`, renews it."""
 
 
 def validate(question: Question, answer: Answer, world: World) -> Asking[Judgement]:
@@ -64,7 +43,7 @@ def validate(question: Question, answer: Answer, world: World) -> Asking[Judgeme
         return _unjudged(answer, Security.UNCHECKED)
     if question.qtype == c.RRSIG and any(rrset.owner == question.qname for rrset in answer.answer):
         return _unjudged(answer, Security.INSECURE)  # signatures are not signed (RFC 4035 2.2)
-    return _at_once(question, answer, world) or (yield from _by_walking(question, answer, world))
+    return at_once(question, answer, world) or (yield from _by_walking(question, answer, world))
 
 
 def _by_walking(question: Question, answer: Answer, world: World) -> Asking[Judgement]:
@@ -83,28 +62,6 @@ def _by_walking(question: Question, answer: Answer, world: World) -> Asking[Judg
         return following.failed(Security.BOGUS, (Ede(c.EDE_BOGUS, text),))
 
 
-def _at_once(question: Question, answer: Answer, world: World) -> Judgement | None:
-    """The judgement where the walk would be one step: on the one RRset that was asked for, by a zone whose keys are trusted.
-
-    That is what most answers are. None where there is more to it, or something is wrong.
-    """
-    if len(answer.answer) != 1 or answer.rcode != c.NOERROR or question.qtype == c.DS:
-        return None
-    rrset, name = answer.answer[0], question.qname
-    if rrset.rdtype != question.qtype or rrset.owner != name or len(rrset.signatures) != 1:
-        return None
-    signer, point = signer_above(answer.answer, name), world.anchors.closest(name, world.wall)
-    if signer is None or not isinstance(point, TrustAnchor) or not is_subdomain(signer, point.zone):
-        return None
-    trust = world.keys.get(signer, world.now)
-    if not isinstance(trust, Trust) or trust.security is not Security.SECURE or trust.aging <= world.now:
-        return None
-    found = verify(rrset, signer, trust.ring, dates_of(world), world.budget)
-    if isinstance(found, Flaw) or found.expanded:
-        return None
-    return Judgement(Security.SECURE, (), trust.chain, c.NOERROR, (found.rrset,), ())
-
-
 def _unjudged(answer: Answer, security: Security) -> Judgement:
     return Judgement(security, (), (), answer.rcode, answer.answer, answer.authority)
 
@@ -118,9 +75,6 @@ class _Stop(Exception):
 
 class _Unproven(_Stop):
     """A record, or its absence, is not proven: perhaps another message does it better."""
-
-
-_DENIALS = (c.SOA, c.NSEC, c.NSEC3)
 
 
 class _Following:
@@ -222,7 +176,7 @@ class _Following:
         return True
 
     def _is_denied_here(self) -> bool:
-        return any(rrset.rdtype in _DENIALS for rrset in self._message.authority)
+        return any(rrset.rdtype in DENIALS for rrset in self._message.authority)
 
     def _ask_on(self) -> Asking[bool]:
         """Whether there is an answer of its own to the name that an alias led to, not looked at before; then it is at hand."""
@@ -323,7 +277,7 @@ class _Following:
         """Judge that there is no such name (NXDOMAIN), or no such type at it (NOERROR)."""
         name, qtype = self._asked
         base = _base(name, qtype)
-        denials = tuple(rrset for rrset in self._message.authority if rrset.rdtype in _DENIALS)
+        denials = tuple(rrset for rrset in self._message.authority if rrset.rdtype in DENIALS)
         trust, signed = yield from self._trust(base, denials)
         self._rest_on(trust)
         if trust.security is not Security.SECURE:

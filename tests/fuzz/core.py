@@ -1,10 +1,11 @@
-"""Feeds the compiled core and the compiled part of `wire` random octets, built with AddressSanitizer and UBSan.
+"""Feeds the compiled core and the compiled parts of `wire` and `dnssec` random octets, with AddressSanitizer and UBSan.
 
     python tests/fuzz/core.py [--seconds 120] [--seed N]
 
 Needs gcc and Cython; the twins in Python are the oracle. Half the time goes to the core: queries that have a finished reply
-at hand are mutated bit by bit, cut, joined and sent to a socket. The other half goes to `wire`, which reads and writes
-messages as in tests/property/test_quick.py. Ends with status 1 at the first difference, or when a sanitizer says something.
+at hand are mutated bit by bit, cut, joined and sent to a socket. The other half is shared by `wire`, which reads and writes
+messages as in tests/property/test_quick.py, and `dnssec`, which reads records as in test_dnssec_quick.py there. Ends with
+status 1 at the first difference, or when a sanitizer says something.
 """
 
 from __future__ import annotations
@@ -165,16 +166,19 @@ def compare(sides: list[Side], corpus: list[bytes], seconds: float, chance: rand
 
 
 def compare_messages(seconds: float, chance: random.Random) -> None:
-    """The same for what `wire` reads and writes."""
+    """The same for what `wire` reads and writes, and then for what `dnssec` reads."""
     load("wire")
-    sys.path.insert(0, str(ROOT / "tests" / "property"))
+    load("dnssec")
+    sys.path[:0] = [str(ROOT / "tests" / part) for part in ("property", "support")]
+    import test_dnssec_quick
     import test_quick
 
-    rounds, until = 0, time.monotonic() + seconds
-    while time.monotonic() < until:
-        test_quick.compare(chance.getrandbits(64), 100)
-        rounds += 100
-    print(f"{rounds} messages of each kind: no difference")
+    for test, what in ((test_quick, "messages"), (test_dnssec_quick, "signatures")):
+        rounds, until = 0, time.monotonic() + seconds / 2
+        while time.monotonic() < until:
+            test.compare(chance.getrandbits(64), 100)
+            rounds += 100
+        print(f"{rounds} {what} of each kind: no difference")
 
 
 def main() -> None:

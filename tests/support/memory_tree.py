@@ -5,6 +5,7 @@ It signs with its own code, not with the project's, so that one's mistakes are n
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import struct
 from collections.abc import Callable, Iterable
@@ -135,11 +136,30 @@ def bitmap(types: Iterable[int]) -> bytes:
     return b"".join(bytes([w, len(bits.rstrip(b"\0"))]) + bits.rstrip(b"\0") for w, bits in sorted(windows.items()))
 
 
-class Zone:
-    """A zone: signed by one key, or by none; its absent names denied by NSEC."""
+def hashed(owner: Name, salt: bytes, iterations: int) -> bytes:
+    digest = hashlib.sha1(owner + salt).digest()
+    for _ in range(iterations):
+        digest = hashlib.sha1(digest + salt).digest()
+    return digest
 
-    def __init__(self, origin: str, key: SigningKey | None, *, ds: bool = True, digests: tuple[int, ...] = (2,)) -> None:
+
+class Zone:
+    """A zone: signed by one key, or by none; its absent names denied by NSEC, or by NSEC3 with this salt and iterations."""
+
+    def __init__(
+        self,
+        origin: str,
+        key: SigningKey | None,
+        *,
+        ds: bool = True,
+        digests: tuple[int, ...] = (2,),
+        nsec3: tuple[bytes, int] | None = None,
+        opt_out: bool = False,
+    ) -> None:
         self.origin, self.key, self.ds, self.digests = name(origin), key, ds, digests
+        self.nsec3, self.opt_out = nsec3, opt_out
+        self.spans: list[tuple[bytes, RRset]] = []
+        """The NSEC3 records by their hashes, in order."""
         self.keys = [key] if key else []
         self.data: dict[tuple[Name, int], RRset] = {}
         self.cuts: set[Name] = set()
@@ -152,23 +172,56 @@ class Zone:
         return self
 
     def seal(self) -> None:
-        """Sign everything and make the NSEC chain."""
+        """Sign everything and make the chain of NSEC or NSEC3 records."""
         if self.key is None:
             return
         self.data[self.origin, c.DNSKEY] = RRset(self.origin, c.DNSKEY, TTL, tuple(key.rdata for key in self.keys))
-        owners = sorted({owner for owner, _ in self.data}, key=names.order)
-        for owner, after in zip(owners, owners[1:] + owners[:1], strict=True):
-            types = [rdtype for have, rdtype in self.data if have == owner] + [c.RRSIG, c.NSEC]
-            self.data[owner, c.NSEC] = RRset(owner, c.NSEC, TTL, (after + bitmap(types),))
+        if self.nsec3 is None:
+            owners = sorted({owner for owner, _ in self.data}, key=names.order)
+            for owner, after in zip(owners, owners[1:] + owners[:1], strict=True):
+                types = [rdtype for have, rdtype in self.data if have == owner] + [c.RRSIG, c.NSEC]
+                self.data[owner, c.NSEC] = RRset(owner, c.NSEC, TTL, (after + bitmap(types),))
         for place, rrset in self.data.items():
             if place[1] != c.NS or place[0] == self.origin:
                 self.data[place] = signed(rrset, self.key, self.origin)
+        if self.nsec3 is not None:
+            self._hash(*self.nsec3)
+
+    def _hash(self, salt: bytes, iterations: int) -> None:
+        """Make the NSEC3 chain, also of empty non-terminals; of unsigned delegations too unless they are opted out."""
+        owners = {above for owner, _ in self.data for above in names.suffixes(owner) if names.is_subdomain(above, self.origin)}
+        if self.opt_out:
+            owners -= {owner for owner in self.cuts if (owner, c.DS) not in self.data}
+        found = sorted((hashed(owner, salt, iterations), owner) for owner in owners)
+        head = struct.pack("!BBHB", 1, self.opt_out, iterations, len(salt)) + salt + b"\x14"
+        for (digest, owner), (after, _) in zip(found, found[1:] + found[:1], strict=True):
+            types = [rdtype for have, rdtype in self.data if have == owner]
+            types += [c.RRSIG] if types and types != [c.NS] else []
+            place = b"\x20" + base64.b32hexencode(digest).lower() + self.origin
+            rrset = RRset(place, c.NSEC3, TTL, (head + after + bitmap(types),))
+            self.spans.append((digest, signed(rrset, self.key, self.origin)))
 
     def exists(self, owner: Name) -> bool:
         return any(names.is_subdomain(have, owner) for have, _ in self.data)
 
     def get(self, owner: Name, rdtype: int) -> RRset | None:
         return self.data.get((owner, rdtype))
+
+    def about(self, owner: Name) -> list[RRset]:
+        """What denies types at this name, or the name: an NSEC, or the NSEC3 records of a closest encloser proof."""
+        if self.nsec3 is None:
+            return [self.nsec_about(owner)]
+        span = self._span(owner)
+        if span[0] == hashed(owner, *self.nsec3) or owner == self.origin:
+            return [span[1]]
+        above = names.parent(owner)
+        while self._span(above)[0] != hashed(above, *self.nsec3):
+            owner, above = above, names.parent(above)
+        return [self._span(above)[1], self._span(owner)[1]]
+
+    def _span(self, owner: Name) -> tuple[bytes, RRset]:
+        digest = hashed(owner, *self.nsec3)
+        return max((span for span in self.spans if span[0] <= digest), default=self.spans[-1], key=lambda span: span[0])
 
     def nsec_about(self, owner: Name) -> RRset:
         """The NSEC that matches or covers the name."""
@@ -235,12 +288,12 @@ class Tree:
                 target = owner[: len(owner) - len(above)] + dname.rdatas[0]
                 return [dname, RRset(owner, c.CNAME, TTL, (target,))], target, []
         source = None if zone.exists(owner) else self._source(zone, owner)
-        denial = [zone.nsec_about(owner)] if zone.key else []
+        denial = zone.about(owner) if zone.key else []
         if source and (hit := zone.get(source, qtype) or zone.get(source, c.CNAME)):
             made = replace(hit, owner=owner)
             return [made], made.rdatas[0] if hit.rdtype == c.CNAME and qtype != c.CNAME else None, denial
         if zone.key and not zone.exists(owner):
-            denial.append(zone.nsec_about(source or self._wildcard(zone, owner)))
+            denial += zone.about(source or self._wildcard(zone, owner))
         return [], None, [zone.get(zone.origin, c.SOA), *denial]
 
     def _wildcard(self, zone: Zone, owner: Name) -> Name:

@@ -337,8 +337,27 @@ def test_opt_out_spans_are_not_used() -> None:
 
 
 def test_nothing_is_hashed_without_end() -> None:
-    held = store(SOA, APEX3, covering("*.example."))
-    assert ask(held, "x." * 100 + "example.") is None
+    existing = [hashed("x." * depth + "example.", "") for depth in range(1, proofs.MAX_HASHES + 1)]
+    for records in ([covering("*.example.")], existing):
+        held = store(SOA, APEX3, *records)
+        assert ask(held, "x." * 100 + "example.") is None
+        (zone,) = held._zones.values()
+        assert len(zone.hashes) <= proofs.MAX_HASHES
+
+
+def test_long_names_are_denied_by_what_is_above_them() -> None:
+    """They cost no more than short ones: the first name on the way down that does not exist settles it."""
+    held = store(SOA, APEX3, covering("x.example."), covering("*.example."))
+    answer = ask(held, "x." * 100 + "example.")
+    assert answer is not None
+    assert answer.rcode == c.NXDOMAIN
+
+
+def test_names_are_looked_for_as_deep_as_hashes_are_allowed() -> None:
+    deep = [f"{'x.' * depth}example." for depth in range(proofs.MAX_HASHES + 1)]
+    held = store(SOA, APEX3, *(hashed(name, "") for name in deep[1:]))
+    found = [depth for depth, name in enumerate(deep) if ask(held, name) is not None]
+    assert found == list(range(proofs.MAX_HASHES - 1))
 
 
 def test_new_parameters_take_the_place_of_old_ones() -> None:

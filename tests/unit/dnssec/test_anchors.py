@@ -1,5 +1,6 @@
 """Trust anchors: which rules a name, and how IANA's file is read."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from dohproxy.config.settings import Anchor, NegativeAnchor
 from dohproxy.dnssec.anchors import AnchorsError, AnchorSet, TrustAnchor, built_in, read_published
 from dohproxy.dnssec.keys import key_tag
 from dohproxy.wire import constants as c
+from dohproxy.wire.names import suffixes
 
 KEY = SigningKey(13)
 
@@ -37,6 +39,32 @@ def test_a_negative_anchor_ends():
     anchors = AnchorSet([anchor(".")], [NegativeAnchor(name("broken.com"), until=WALL)])
     assert isinstance(anchors.closest(name("broken.com"), WALL - 1), NegativeAnchor)
     assert isinstance(anchors.closest(name("broken.com"), WALL), TrustAnchor)
+
+
+def test_what_rules_a_name_is_found_as_by_looking_at_each_of_its_ancestors():
+    """Also where names end in the octets of another one and are not below it."""
+    chance = random.Random(7)
+    labels = [b"\1a", b"\1b", b"\2ab", b"\3com", b"\5x\3com", b"\4\1a\1b"]
+    found = set()
+    for _ in range(3000):
+        several = [b"".join(chance.choices(labels, k=chance.randrange(4))) + b"\0" for _ in range(6)]
+        negative = [NegativeAnchor(one, chance.choice((None, WALL, WALL + 1))) for one in chance.sample(several, 2)]
+        anchors = AnchorSet([Anchor(one, c.DS, KEY.ds(one)) for one in chance.sample(several, 2)], negative)
+        asked = b"".join(chance.choices(labels, k=chance.randrange(6))) + chance.choice(several)
+        rules = anchors.closest(asked, WALL)
+        assert rules == plainly_closest(anchors, asked)
+        found.add(type(rules))
+    assert found == {TrustAnchor, NegativeAnchor, type(None)}
+
+
+def plainly_closest(anchors, asked):
+    for candidate in suffixes(asked):
+        negative = anchors._negative.get(candidate)
+        if negative is not None and (negative.until is None or negative.until > WALL):
+            return negative
+        if anchors.of(candidate) is not None:
+            return anchors.of(candidate)
+    return None
 
 
 def test_records_of_one_zone_are_one_anchor():

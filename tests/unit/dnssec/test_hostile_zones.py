@@ -93,6 +93,26 @@ def test_a_pair_of_keys_that_collide_and_a_few_old_signatures_are_no_attack():
     assert (tree.budget.spent[Cost.COLLISIONS], tree.budget.spent[Cost.FAILURES]) == (3, 5)
 
 
+@pytest.mark.parametrize(("qname", "costs"), [("www.trap", 3), ("x.wild.trap", 6)])
+def test_keys_that_collide_cost_no_more_once_they_are_trusted(qname, costs):
+    """What one step leaves to the walk it has not paid for."""
+    tree = zone(3, 0)
+    for _ in range(2):
+        assert tree.judge(qname).security is Security.SECURE
+        assert tree.budget.spent[Cost.COLLISIONS] == costs
+
+
+def test_a_budget_that_runs_out_raises_nothing_once_the_keys_are_trusted():
+    tree = zone(50, 1, good=False)
+    for _ in range(2):
+        fails(tree.judge("www.trap"), Cost.COLLISIONS)
+    for cost in (Cost.SIGNATURES, Cost.FAILURES):
+        tree = zone(0, 1, good=False)
+        tree.judge("www.trap")
+        tree.budget = Budget(DEFAULT_LIMITS | {cost: 0})
+        fails(tree.judge("www.trap"), cost)
+
+
 def test_many_denial_records_with_forged_signatures():
     """The tries are those of the question, not of each RRset."""
     tree = zone(0, 0)

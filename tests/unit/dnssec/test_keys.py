@@ -7,8 +7,8 @@ import dns.rdata
 import pytest
 from memory_tree import SigningKey, name
 
-from dohproxy.dnssec import algorithms
-from dohproxy.dnssec.keys import Ds, Key, KeyRing, key_tag, read_ds_untrusted, read_key_untrusted, usable_ds
+from dohproxy.dnssec import algorithms, keys
+from dohproxy.dnssec.keys import Ds, Key, KeyRing, Remembered, key_tag, read_ds_untrusted, read_key_untrusted, usable_ds
 from dohproxy.errors import MalformedMessage
 
 
@@ -82,3 +82,71 @@ def test_keys_that_are_none_are_refused_with_a_reason(algorithm, material, words
 @pytest.mark.parametrize("signature", [b"", b"x" * 63, b"x" * 65, bytes(64)])
 def test_ecdsa_signatures_of_another_length_do_not_verify(signature):
     assert not Key(SigningKey(13).rdata).verifies(signature, b"data")
+
+
+def test_what_is_remembered_is_bounded():
+    remembered = Remembered(10)
+    for number in range(1000):
+        remembered.add(b"%d" % number)
+        assert len(remembered) <= 10
+    assert b"999" in remembered
+    assert b"995" in remembered
+    assert b"989" not in remembered
+
+
+def test_what_is_used_is_not_forgotten():
+    remembered = Remembered(10)
+    remembered.add(b"used")
+    remembered.add(b"unused")
+    for number in range(100):
+        remembered.add(b"%d" % number)
+        assert b"used" in remembered
+        assert len(remembered) <= 10
+    assert b"unused" not in remembered
+
+
+def test_what_is_added_again_takes_no_place():
+    remembered = Remembered(10)
+    for _ in range(100):
+        remembered.add(b"one")
+        remembered.add(b"other")
+    assert len(remembered) == 2
+
+
+@pytest.fixture
+def signing(monkeypatch):
+    """A key that made a signature, which is remembered, with what it signed."""
+    monkeypatch.setattr(keys, "_good", Remembered(100))
+    signing, data = SigningKey(13), b"what is signed"
+    signature = signing.sign(data)
+    assert Key(signing.rdata).verifies(signature, data)
+    return signing, signature, data
+
+
+def test_a_remembered_signature_is_not_verified_again(signing, monkeypatch):
+    key, signature, data = signing
+    again = Key(key.rdata)
+    monkeypatch.setattr(keys, "public_key", None)
+    assert again.verifies(signature, data)
+
+
+def test_a_remembered_signature_is_good_for_nothing_else(signing):
+    """Nor where octets move between signature and data, or the key is a little different one."""
+    key, signature, data = signing
+    for _ in range(2):
+        assert not Key(key.rdata).verifies(signature, data + b".")
+        assert not Key(key.rdata).verifies(signature, data[:-1])
+        assert not Key(key.rdata).verifies(signature[:-1], signature[-1:] + data)
+        assert not Key(key.rdata).verifies(signature + data[:1], data[1:])
+        assert not Key(key.rdata).verifies(b"", signature + data)
+        assert not Key(key.rdata).verifies(bytes(64), data)
+        assert not Key(SigningKey(13, seed=1).rdata).verifies(signature, data)
+        assert not Key(key.rdata[:3] + b"\x0e" + key.rdata[4:]).verifies(signature, data)
+        assert not Key(key.rdata[:-1]).verifies(signature, key.rdata[-1:] + data)
+
+
+def test_a_bad_signature_is_not_remembered(signing):
+    key, signature, data = signing
+    before = len(keys._good)
+    assert not Key(key.rdata).verifies(signature[::-1], data)
+    assert len(keys._good) == before

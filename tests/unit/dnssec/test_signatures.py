@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from dohproxy.dnssec.budget import DEFAULT_LIMITS, Budget, Cost
 from dohproxy.dnssec.keys import Key, KeyRing
-from dohproxy.dnssec.signatures import Dates, Flaw, Verified, read_rrsig_untrusted, serial_gap, verify
+from dohproxy.dnssec.signatures import Dates, Flaw, Verified, read_rrsig_untrusted, serial_gap, verify, verify_plain
 from dohproxy.errors import BudgetExhausted, MalformedMessage
 from dohproxy.model import RRset
 from dohproxy.wire import constants as c
@@ -219,3 +219,33 @@ def test_many_false_signatures_of_one_key_are_stopped():
     with pytest.raises(BudgetExhausted, match="failed signatures"):
         check(rrset, budget=budget)
     assert budget.spent[Cost.SIGNATURES] == DEFAULT_LIMITS[Cost.FAILURES] + 1
+
+
+def plainly(rrset, *keys, budget=None):
+    return verify_plain(rrset, ZONE, KeyRing(Key(key.rdata) for key in keys or (KEY,)), DATES, budget or Budget())
+
+
+def test_what_is_plain_is_verified_at_the_same_price():
+    for rrset in (signed(WWW, KEY, ZONE), signed(WWW, KEY, ZONE, original_ttl=60)):
+        plain, whole = Budget(), Budget()
+        assert plainly(rrset, budget=plain) == check(rrset, budget=whole).rrset
+        assert plain.spent == whole.spent
+
+
+def test_what_is_not_plain_costs_nothing():
+    """The first signature has a flaw, a wildcard was expanded, or more than one key may have signed."""
+    good, budget = signed(WWW, KEY, ZONE), Budget()
+    namesake = SigningKey(13)
+    namesake.rdata = KEY.rdata[:4] + KEY.rdata[6:] + KEY.rdata[4:6]
+    assert Key(namesake.rdata).tag == KEY.tag
+    assert plainly(good, KEY, namesake, budget=budget) is None
+    assert plainly(WWW, budget=budget) is None
+    assert plainly(signed(WWW, KEY, ZONE, expiration=WALL - 1), budget=budget) is None
+    assert plainly(signed(WWW, KEY, ZONE, source=name("*.example.com")), budget=budget) is None
+    assert budget.spent == Budget().spent
+
+
+def test_a_plain_signature_that_is_bad_is_paid_for():
+    budget = Budget()
+    assert plainly(replace(signed(WWW, KEY, ZONE), rdatas=WWW.rdatas[:1]), budget=budget) is None
+    assert (budget.spent[Cost.SIGNATURES], budget.spent[Cost.FAILURES]) == (1, 1)
