@@ -156,8 +156,10 @@ class ProofStore:
         """Keep what a SECURE answer proves beyond its own question: each RRset by the zone that signed it."""
         if answer.security is not Security.SECURE or answer.stale or answer.source is Source.SYNTHESIS:
             return
-        rrsets = (*answer.authority, *answer.answer)
-        for rrset in sorted(rrsets, key=lambda rrset: rrset.rdtype != c.SOA):  # the SOA bounds the others' time
+        rrsets: Iterable[RRset] = answer.answer
+        if answer.authority:  # the SOA bounds the others' time
+            rrsets = sorted((*answer.authority, *rrsets), key=lambda rrset: rrset.rdtype != c.SOA)
+        for rrset in rrsets:
             if not self._is_known(rrset, now):
                 self._learn(rrset, now)
 
