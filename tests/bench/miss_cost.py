@@ -1,18 +1,19 @@
 """What a question that no cache answers costs this process: CPU time a query, from datagram to datagram.
 
-    python tests/bench/miss_cost.py [--transport dot|doh|doq|h3] [--validated] [--queries 20000] [--at-once 256]
-        [--rounds 3] [--profile FILE]
+    python tests/bench/miss_cost.py [--transport dot|doh|doq|h3] [--validated] [--inbound udp|tcp] [--queries 20000]
+        [--at-once 256] [--rounds 3] [--profile FILE]
 
 Upstream is an NSD over TLS, an unbound over HTTP/2, or a server on quic-go over QUIC and HTTP/3, asked for fresh names. With
 --validated, which only NSD can, 70 % of them are signed, 20 % do not exist (NSEC3) and 10 % lie below an insecure
-delegation. Generator and upstream are other processes, on another CPU. --profile writes what cProfile saw, and prints the
-top of it: then the figures are of no worth.
+delegation. Queries come by UDP, or over eight TCP connections. Generator and upstream are other processes, on another CPU.
+--profile writes what cProfile saw, and prints the top of it: then the figures are of no worth.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import itertools
 import multiprocessing
 import os
 import pstats
@@ -22,7 +23,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -36,11 +38,16 @@ from programs import free_ports
 from dohproxy.config.load import parse
 from dohproxy.listen.intake import Intake
 from dohproxy.listen.sockets import open_sockets
+from dohproxy.listen.tcp import ConnectionTable, TcpListener
 from dohproxy.listen.udp import UdpListener
 from dohproxy.service import Service
 from dohproxy.telemetry.counters import Counters
 from dohproxy.wire import names
 from dohproxy.worker import _settle_memory
+
+CONNECTIONS = 8
+Generate = Callable[[int, list[str], int], None]
+"""Asks on this port, of the host itself, for these names, so many at once."""
 
 
 def plain_names(count: int, tag: str, zone: str = PLAIN) -> Iterator[str]:
@@ -80,6 +87,30 @@ def generate(port: int, asked: list[str], at_once: int) -> None:
             under_way.discard(number)
 
 
+def generate_over_tcp(port: int, asked: list[str], at_once: int) -> None:
+    """The same over connections."""
+    os.sched_setaffinity(0, {0})
+    fresh = iter([_query(number, name) for number, name in enumerate(asked)])
+    poll, left = select.poll(), len(asked)
+    connections = {sock.fileno(): sock for sock in (socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS))}
+    received = dict.fromkeys(connections, b"")
+
+    def ask(sock: socket.socket, count: int) -> None:
+        sock.sendall(b"".join(len(query).to_bytes(2) + query for query in itertools.islice(fresh, count)))
+
+    for fd, sock in connections.items():
+        poll.register(fd, select.POLLIN)
+        ask(sock, at_once // CONNECTIONS)
+    while left:
+        for fd, _ in poll.poll():
+            octets, at, answers = received[fd] + connections[fd].recv(65536), 0, 0
+            while len(octets) - at > 2 and len(octets) - at >= (size := 2 + int.from_bytes(octets[at : at + 2])):
+                at, answers = at + size, answers + 1
+            received[fd] = octets[at:]
+            left -= answers
+            ask(connections[fd], answers)
+
+
 _numbers: dict[bytes, int] = {}
 
 
@@ -93,7 +124,7 @@ def configuration(asked: Upstream, ca: Path, validated: bool) -> str:
     """The proxy's."""
     return f"""[listen]
 udp = ["127.0.0.1:{free_ports(1)[0]}"]
-tcp = []
+tcp = ["127.0.0.1:{free_ports(1)[0]}"]
 [[upstream]]
 url = "{asked.url}"
 tls_name = "dns.test"
@@ -110,13 +141,18 @@ async def measure(config: str, options: argparse.Namespace) -> None:
     counters = Counters()
     service = Service(settings, [counters])
     sockets = open_sockets(settings.listen)
-    listener = UdpListener(sockets.udp[0], Intake(service.front, settings.listen, counters))
-    port = sockets.udp[0].getsockname()[1]
+    intake = Intake(service.front, settings.listen, counters)
+    listener: UdpListener | TcpListener = UdpListener(sockets.udp[0], intake)
+    sock, ask = sockets.udp[0], partial(_ask, generate)
+    if options.inbound == "tcp":
+        listener = TcpListener(sockets.tcp[0], intake, ConnectionTable(settings.listen, counters))
+        sock, ask = sockets.tcp[0], partial(_ask, generate_over_tcp)
+    port = sock.getsockname()[1]
     async with trio.open_nursery() as nursery:
         await nursery.start(service.run)
         nursery.start_soon(listener.run)
         _settle_memory()
-        await _ask(port, list(plain_names(500, "warm", "open.sec.zz" if options.validated else PLAIN)), options.at_once)
+        await ask(port, list(plain_names(500, "warm", "open.sec.zz" if options.validated else PLAIN)), options.at_once)
         profile = cProfile.Profile() if options.profile else None
         costs = []
         for turn in range(1 if profile else options.rounds):
@@ -125,13 +161,13 @@ async def measure(config: str, options: argparse.Namespace) -> None:
             if profile:
                 profile.enable()
             wall, cpu = time.perf_counter(), time.process_time()
-            await _ask(port, found, options.at_once)
+            await ask(port, found, options.at_once)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             if profile:
                 profile.disable()
             costs.append((cpu / count * 1e6, count / wall))
         cost, rate = min(costs)
-        under = f"{options.transport}, {options.queries} queries, {options.at_once} at once"
+        under = f"{options.inbound} to {options.transport}, {options.queries} queries, {options.at_once} at once"
         print(f"{under}: {cost:.1f} us CPU a query, {rate:.0f} queries/s")
         print(counters.summary())
         if profile:
@@ -140,7 +176,7 @@ async def measure(config: str, options: argparse.Namespace) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _ask(port: int, asked: list[str], at_once: int) -> None:
+async def _ask(generate: Generate, port: int, asked: list[str], at_once: int) -> None:
     generator = multiprocessing.get_context("fork").Process(target=generate, args=(port, asked, at_once), daemon=True)
     generator.start()
     await trio.to_thread.run_sync(generator.join)
@@ -151,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--transport", choices=("dot", "doh", "doq", "h3"), default="dot")
     parser.add_argument("--validated", action="store_true")
+    parser.add_argument("--inbound", choices=("udp", "tcp"), default="udp")
     parser.add_argument("--queries", type=int, default=20000)
     parser.add_argument("--at-once", type=int, default=256)
     parser.add_argument(
