@@ -18,8 +18,8 @@ from dohproxy.telemetry.tally import summed
 log = logging.getLogger(__name__)
 
 PROGRAM = (sys.executable, "-P", "-m", "dohproxy.supervised")
-PATIENCE = 20.0
-"""Seconds without a sign of life after which a worker counts as stuck, and is ended."""
+SILENCE, PATIENCE = 5.0, 20.0
+"""Seconds without a sign of life after which a worker counts as busy, and then as stuck: it is ended."""
 NOW = frozenset({"tcp_open"})
 """Counters that tell how many there are, and not how many there were."""
 NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
@@ -29,9 +29,15 @@ NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 class Seat:
     """The place of one worker. All that it is told never waits for it."""
 
-    def __init__(self, number: int, sockets: Sockets, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(
+        self,
+        number: int,
+        sockets: Sockets,
+        program: Sequence[str] = PROGRAM,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.number = number
-        self._sockets = sockets
+        self._sockets, self._changed = sockets, changed
         self._command = (*program, str(number))
         self._channel: End | None = None
         self._process: trio.Process | None = None
@@ -43,6 +49,7 @@ class Seat:
         self._stopping = False
         self.serves = False
         """Whether a worker serves here now."""
+        self._silent = False
         self.settled = trio.Event()
         """Set once that has been so, or will not be any more; not while a worker starts."""
         self.sealed = -1
@@ -52,6 +59,11 @@ class Seat:
     def counted(self) -> Mapping[str, int | dict[str, int]]:
         """What was counted here, by this worker and those before it, as far as they told."""
         return summed([self._before, self._current])
+
+    @property
+    def takes(self) -> bool:
+        """Whether a worker serves here now, and gives signs of life; `changed` is called when that changes."""
+        return self.serves and not self._silent
 
     async def serve(self, sealed: Callable[[], int]) -> int:
         """Have a worker serve here until it ends; its exit status, negative for a signal."""
@@ -91,7 +103,8 @@ class Seat:
         self._channel = self._process = None
         self._before = {name: 0 if name in NOW else value for name, value in self.counted.items()}
         self._current = {}
-        self.serves, self._took, self.sealed = False, False, -1
+        self.serves, self._silent, self._took, self.sealed = False, False, False, -1
+        self._changed()
         self._answered.set()
         self._told.set()
 
@@ -99,11 +112,13 @@ class Seat:
         while (received := await channel.get()) is not None:
             self._heard = trio.current_time()
             self._take(received[0])
+            self._is_silent(False)
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Ready):
             log.info("worker %d serves (process %d)", self.number, self._process.pid if self._process else 0)
             self.serves = True
+            self._changed()
             self.settled.set()
         elif isinstance(message, Counted):
             self._current = message.counters
@@ -115,13 +130,17 @@ class Seat:
     async def _watch(self) -> None:
         """End the worker once it is stuck. While it starts it may be silent: it may have lists to compile."""
         await self.settled.wait()
-        while True:
-            left = self._heard + PATIENCE - trio.current_time()
-            if left <= 0:
-                break
-            await trio.sleep(left)
+        while (silence := trio.current_time() - self._heard) < PATIENCE:
+            self._is_silent(silence >= SILENCE)
+            await trio.sleep((PATIENCE if self._silent else min(SILENCE, PATIENCE)) - silence)
         log.error("worker %d has not been heard of for %g s", self.number, PATIENCE)
         self.kill()
+
+    def _is_silent(self, silent: bool) -> None:
+        if silent is not self._silent:
+            self._silent = silent
+            log.warning("worker %d %s", self.number, "is silent, and is asked nothing" if silent else "is heard of again")
+            self._changed()
 
     async def reload(self, sealed: int) -> bool:
         """Have the worker serve by these settings; whether it does."""

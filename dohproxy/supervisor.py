@@ -21,6 +21,7 @@ from dohproxy.config.settings import Settings
 from dohproxy.errors import DohproxyError
 from dohproxy.listen.privileges import become
 from dohproxy.listen.sockets import Sockets, open_for_workers
+from dohproxy.listen.steering import steer
 from dohproxy.listen.systemd import Notifier, passed_sockets
 from dohproxy.master import FAILED, OK, Order, guarded, obey, signalled, tell_kept, warn
 from dohproxy.seat import PROGRAM, Seat
@@ -90,7 +91,9 @@ class Supervisor:
         self._settings, self._reread = settings, reread
         self._notifier = Notifier()
         self._sealed = seal(settings)
-        self._seats = [Seat(number, sockets, program) for number, sockets in enumerate(places)]
+        self._seats = [Seat(number, sockets, program, self._steer) for number, sockets in enumerate(places)]
+        self._equals = [alike for alike in zip(*(place.udp for place in places), strict=True) if alike[0] is not alike[-1]]
+        """The sockets of the workers, by address; not those that they share."""
         self._restarts = 0
         self._ready = False
         self._stopping = trio.Event()
@@ -130,6 +133,11 @@ class Supervisor:
                 self._ready = True
                 self._notifier.ready()
                 log.info("ready: %d workers", len(self._seats))
+
+    def _steer(self) -> None:
+        """Have each name asked of one worker, among those that can be."""
+        if takers := [seat.number for seat in self._seats if seat.takes]:
+            self._equals = [alike for alike in self._equals if steer(alike[0], takers)]
 
     async def _fill(self, seat: Seat) -> None:
         """Have this seat filled until the end."""

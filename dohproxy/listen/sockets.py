@@ -86,8 +86,8 @@ def open_sockets(listen: Listen, passed: tuple[socket.socket, ...] = ()) -> Sock
 def open_for_workers(listen: Listen, count: int, passed: tuple[socket.socket, ...] = ()) -> list[Sockets]:
     """The same for so many workers: those of TCP are shared, for UDP each has its own, with a queue of its own.
 
-    The kernel spreads datagrams over them by the addresses and ports of both sides (SO_REUSEPORT, socket(7)). One that
-    was passed has no equals, and is shared. QUIC is for the first worker alone: a client that moves keeps its connection,
+    The kernel spreads datagrams over them (SO_REUSEPORT, socket(7)), as `steering` says. One that was passed has no
+    equals, and is shared. QUIC is for the first worker alone: a client that moves keeps its connection,
     and its datagrams would come to another (RFC 9000 9).
     """
     allow_descriptors()

@@ -1,5 +1,6 @@
 """The supervisor as a process, over workers that are told to misbehave: with signals, as an operator would."""
 
+import itertools
 import os
 import re
 import signal
@@ -39,7 +40,7 @@ class Front:
         if wire.startswith(b"crash"):
             os.kill(os.getpid(), 9)
         if wire.startswith(b"hang"):
-            time.sleep(99)
+            time.sleep(float(wire[4:8].strip() or 99))
         return str(os.getpid()).encode().ljust(12) + GENERATION.encode()
 
 GENERATION = ""
@@ -77,6 +78,7 @@ from dohproxy.config.settings import *
 from dohproxy.errors import ConfigError, Problem
 
 dohproxy.seat.PATIENCE = float(os.environ.get("PATIENCE", "20"))
+dohproxy.seat.SILENCE = float(os.environ.get("SILENCE", "5"))
 command = (sys.executable if os.environ["FAULT"] != "gone" else "/nowhere/python", "-c", open(sys.argv[1]).read())
 supervisor.Supervisor.__init__.__defaults__ = (command,)
 here = (Endpoint("127.0.0.1", 0),)
@@ -104,6 +106,7 @@ class Supervised:
 
     def __init__(self, directory, fault, environ):
         (directory / "fakes.py").write_text(FAKES)
+        self.names = itertools.count()
         self.log, self.flag = directory / "log", directory / "flag"
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(
@@ -128,10 +131,10 @@ class Supervised:
         self.port = {kind: int(port) for port, kind in re.findall(r"listening on 127.0.0.1:(\d+) \((\w+)\)", self.said())}
 
     def ask(self, wire=b"hello", timeout=5.0):
-        """Which process answers, and by which settings; None if nobody does. By a port of its own each time."""
+        """Which process answers, and by which settings; None if nobody does. By a name of its own each time."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(timeout)
-            sock.sendto(wire.ljust(12), ("127.0.0.1", self.port["udp"]))
+            sock.sendto(wire.ljust(12) + b"%08d" % next(self.names), ("127.0.0.1", self.port["udp"]))
             try:
                 pid, generation = sock.recv(100).split()
             except TimeoutError:
@@ -210,6 +213,23 @@ def test_a_worker_that_hangs_is_replaced(start):
     two.ask(b"hang", timeout=0.01)
     two.wait_for(r"has not been heard of for 3 s")
     two.wait_for(r"worker \d serves", 3)
+
+
+def test_a_worker_that_is_silent_is_asked_nothing_until_it_is_heard_of_again(start):
+    two = start(SILENCE="3")
+    two.ask(b"hang 4", timeout=0.01)
+    two.wait_for(r"worker \d is silent, and is asked nothing")
+    assert None not in [two.ask(timeout=0.5) for _ in range(40)], "the other takes its names"
+    two.wait_for(r"worker \d is heard of again")
+    two.answered_by({(pid, "old") for pid in two.pids().values()})
+
+
+def test_a_lost_worker_is_asked_nothing(start):
+    two = start("late")
+    two.flag.touch()
+    os.kill(two.pids()[1], signal.SIGKILL)
+    two.wait_for("worker 1 ended")
+    assert {two.ask() for _ in range(40)} == {(two.pids()[0], "old")}
 
 
 def test_what_a_lost_worker_had_counted_is_not_lost(start):
