@@ -55,9 +55,9 @@ class StreamConnection(Connection):
                 await trio.lowlevel.wait_readable(sock)
                 with suppress(BlockingIOError):
                     data = sock.recv(_READ)
-                    acknowledge_quickly(sock)
                     with Turn():
                         self._receive_untrusted(data)
+                    acknowledge_quickly(sock)  # after the clients have their answers, who wait for them
         except OSError as error:  # of TLS as well
             self._end(self._broken(error))
         except MalformedMessage as error:
