@@ -82,18 +82,21 @@ class QuicListener:
 
     async def run(self) -> None:
         """Serve until stopped; ends when the last connection is closed."""
-        try:
-            with self._running:
-                async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    nursery.start_soon(partial(kept, "sending over QUIC", self._send_answers, longest=LONGEST))
-                    nursery.start_soon(partial(kept, "watching the time of QUIC", self._watch_time, longest=LONGEST))
+        with self._running:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(partial(kept, "sending over QUIC", self._send_answers, longest=LONGEST))
+                nursery.start_soon(partial(kept, "watching the time of QUIC", self._watch_time, longest=LONGEST))
+                try:
                     await kept("taking datagrams of QUIC", self._take_datagrams, longest=LONGEST)
-        finally:
-            for connection in list(self._open.values()):
-                with connection.contained():
-                    connection.end()
-            self._flush()
+                finally:  # while the nursery takes what queries under way may become
+                    self._end_all()
+
+    def _end_all(self) -> None:
+        for connection in list(self._open.values()):
+            with connection.contained():
+                connection.end()
+        self._flush()
 
     def stop(self) -> None:
         """Take no more connections and no more queries; what is under way is answered."""

@@ -88,7 +88,7 @@ class StreamQueries:
             self._nursery.start_soon(self._admit_waiting, self._admitting)
 
     async def _admit_waiting(self, scope: trio.CancelScope) -> None:
-        with contained("the queue of a client's queries"), scope:
+        with contained("the queue of a client's queries", self._spoilt), scope:
             while self._waiting:
                 room = self._room()
                 await room.wait()

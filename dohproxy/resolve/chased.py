@@ -39,15 +39,17 @@ class Chased:
             except ResolveError:
                 if (answer := self._redirections.alias(query)) is None:
                     raise
-        return answer if not has_alias(answer) or self.is_whole(query, answer) else await self._followed(query, answer)
+        if not has_alias(answer):
+            return answer
+        self.learn(query, answer)
+        return answer if self.is_whole(query, answer) else await self._followed(query, answer)
 
     def redirects(self, query: Query) -> bool:
         """Whether what is known of aliases answers the question instead of an upstream."""
         return self._redirections.any and self._redirections.redirect(query) is not None
 
     def is_whole(self, query: Query, answer: Answer) -> bool:
-        """Whether nothing is to be followed beyond what this answer of an upstream tells; its aliases are learnt."""
-        self._learn(query, answer)
+        """Whether nothing is to be followed beyond what this answer of an upstream tells."""
         return query.question.qtype in _UNFOLLOWED or self._walk(query.question, answer)[1] is None
 
     async def _followed(self, query: Query, answer: Answer) -> Answer:
@@ -73,7 +75,7 @@ class Chased:
         made = None if query.cd or query.avoid else self._proven(query.question)
         return made or await self._below.resolve(query)
 
-    def _learn(self, query: Query, answer: Answer) -> None:
+    def learn(self, query: Query, answer: Answer) -> None:
         """Remember aliases of names that whoever answered is responsible for; a DNAME's CNAMEs can be made again."""
         zone, dnames = self._below.zone_of(query.question), []
         for rrset in answer.answer:

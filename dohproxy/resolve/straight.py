@@ -133,17 +133,20 @@ class Straight:
         """The answer as the client may have it; None where that takes the stages. Raises ResolveError where it may not."""
         query, begun = errand.below, errand.begun
         try:
-            answer = errand.left.made(now)
+            answer = given = errand.left.made(now)
         except ResolveError:  # it cannot be read: the stages know what to do
             return None
-        if answer.rcode in REFUSALS or (has_alias(answer) and not self._chased.is_whole(query, answer)):
+        aliased = has_alias(given)
+        if given.rcode in REFUSALS or (aliased and not self._chased.is_whole(query, given)):
             return None
         if self._validated is not None and not query.cd:
-            judged = self._validated.at_hand(query, answer)
+            judged = self._validated.at_hand(query, given)
             if isinstance(judged, Budget):
                 begun.budget = judged
                 return None
             answer = judged
+        if aliased:  # not sooner: the stages would be redirected by what they have not seen yet
+            self._chased.learn(query, given)
         begun.group.succeeded(begun)
         answer = self._cached.keep(errand.key, query, answer, now)
         self.flights.land(errand.key, errand.flight, answer)

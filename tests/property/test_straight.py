@@ -306,6 +306,18 @@ async def test_a_failed_answer_at_hand_is_for_the_stages_to_tell(autojump_clock:
         begun.close()
 
 
+@pytest.mark.parametrize("straight", [True, False])
+async def test_what_takes_the_stages_is_not_redirected_by_its_own_answer(autojump_clock: MockClock, straight: bool) -> None:
+    async with at_rest(VALIDATING, straight=straight) as (service, pools, begun):
+        asked(service, begun, "a.example.", lambda _: None)
+        Run._act(pools, "reply", "redirected")  # all of it, but whether it holds takes links that nobody has
+        await wait_all_tasks_blocked()
+        pools["one"].look()
+        questions = {message.question[0].name.to_text() for message, _ in pools["one"].asked}
+        assert "a.elsewhere.test." not in questions
+        begun.close()
+
+
 async def test_what_was_judged_at_hand_counts_in_the_budget_of_the_stages(autojump_clock: MockClock, monkeypatch: Any) -> None:
     budgets: list[Any] = []
     judge = validated.validate

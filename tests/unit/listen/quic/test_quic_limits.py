@@ -10,6 +10,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.tls import Epoch
 from quic_callers import QuicCaller, own, quic_configuration, settled
 
+from dohproxy.courses import parked, stepped
 from dohproxy.listen import quic as listener_module
 from dohproxy.listen.credentials import Credentials
 from dohproxy.listen.quic_connection import HANDSHAKE, MAX_OWED, MAX_WITHDRAWN, PATIENCE
@@ -325,6 +326,47 @@ async def test_a_defect_costs_one_connection(serve, call, front, caplog):
     assert "defect" in caplog.text
     assert await other.ask(QUERY)
     assert len(listener) == 1
+
+
+async def test_a_defect_at_the_beginning_of_a_query_that_waited_ends_its_connection(serve, call, front, caplog):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    listener = serve(in_flight=1)
+    one, other = await call(listener), await call(listener)
+    gate = front.gates[QUERY[:4]] = trio.Event()
+    other.send(FRAMED)
+    await other.pause()
+    for _ in range(2):
+        one.send(FRAMED)
+    await one.pause()
+    front.begin = fail
+    gate.set()
+    await turn()
+    assert {record.exc_info[0] for record in caplog.records} == {ZeroDivisionError}
+    assert (len(listener), listener.intake.under_way.count) == (1, 0)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_query_that_is_to_be_a_task_while_the_listener_ends_hurts_nobody(serve, call, front, turns):
+    held = []
+
+    async def parking(*_):
+        held.append(stepped())
+        await parked()
+        return b""
+
+    front.answer = parking
+    listener = serve()
+    one = await call(listener)
+    one.send(FRAMED)
+    await one.pause()
+    listener._running.cancel()
+    for _ in range(turns):
+        await trio.lowlevel.checkpoint()
+    held[0].go_on()  # as a connection to an upstream does, whenever that is late
+    await turn()
+    assert listener.intake.under_way.count == 0
 
 
 # Clients
