@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
-from dohproxy.contained import is_defect, tell
+from dohproxy.contained import contained, is_defect, tell
 from dohproxy.core import recaller
 from dohproxy.core.finished import Finished, finish
 from dohproxy.core.pure import Kept
@@ -125,8 +125,11 @@ class _Asking(Struct, frozen=True, gc=False):
         self.done(self.front.walled_reply(self, answer, now))
 
     def failed(self, error: ResolveError) -> None:
-        """Reply that there is no answer."""
-        self.done(self.front.fail(self, error))
+        """Reply that there is no answer; nothing where not even that can be said."""
+        reply = b""
+        with contained("a query"):
+            reply = self.front.fail(self, error)
+        self.done(reply)
 
     def abandoned(self) -> None:
         """Reply nothing."""

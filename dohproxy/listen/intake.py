@@ -42,6 +42,11 @@ class UnderWay:
         """Tasks in there: the lot itself tells slowly."""
         self.count = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is in it or waits for it."""
+        return not self.count and not self._waits
+
     def enter(self) -> bool:
         """Count one more, if there is room for it."""
         if self.count >= self._limit:
@@ -66,7 +71,7 @@ class UnderWay:
 
 
 class OwnRoom:
-    """One client's room within that of all: a Room. It goes from `rooms` when nothing is in it."""
+    """One client's room within that of all: a Room. It goes from `rooms` when nobody is in it, or waits for it."""
 
     def __init__(self, key: bytes, limit: int, everyone: UnderWay, rooms: dict[bytes, OwnRoom]) -> None:
         self._own, self._everyone = UnderWay(limit), everyone
@@ -82,7 +87,11 @@ class OwnRoom:
 
     async def wait(self) -> None:
         """Count one more as soon as there is room, first here and then there."""
-        await self._own.wait()
+        try:
+            await self._own.wait()
+        except trio.Cancelled:
+            self._end_if_empty()
+            raise
         try:
             await self._everyone.wait()
         except trio.Cancelled:
@@ -96,7 +105,10 @@ class OwnRoom:
 
     def _leave_own(self) -> None:
         self._own.leave()
-        if not self._own.count and self._rooms.get(self._key) is self:
+        self._end_if_empty()
+
+    def _end_if_empty(self) -> None:
+        if self._own.is_empty and self._rooms.get(self._key) is self:
             del self._rooms[self._key]
 
 

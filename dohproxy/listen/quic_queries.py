@@ -52,8 +52,7 @@ class StreamQueries:
             self._counters.hits += 1
             self._put(stream, wire, reply, put)
             return
-        room = self._room()
-        if self._waiting or not room.enter():
+        if self._waiting or not (room := self._room()).enter():
             self._waiting.append((stream, wire, put))
             self._admit()
         else:

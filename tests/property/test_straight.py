@@ -282,6 +282,20 @@ async def test_who_tells_of_an_answer_is_innocent_of_a_defect(autojump_clock: Mo
     assert {record.exc_info[0] for record in caplog.records} == {KeyError}
 
 
+@pytest.mark.parametrize("straight", [True, False])
+async def test_who_asks_is_told_once_even_where_nothing_can_be_said(
+    autojump_clock: MockClock, straight: bool, monkeypatch: Any
+) -> None:
+    told: list[bytes] = []
+    async with at_rest(straight=straight) as (service, pools, begun):
+        for what in ("_tell_answer", "_tell_error"):
+            monkeypatch.setattr(service.front, what, None)
+        asked(service, begun, "a.example.", told.append)
+        Run._act(pools, "reply", "address")
+        assert told == [b""]
+        assert idle(service)
+
+
 VALIDATING = """
 [listen]
 udp = ["127.0.0.1:5300"]

@@ -113,6 +113,34 @@ async def test_a_stream_waits_for_its_clients_room(front, autojump_clock):
     assert intake.under_way.count == 1
 
 
+async def test_who_is_let_in_counts_in_the_room_that_newcomers_find(front):
+    intake = limited(front, in_flight=1)
+    room = intake.room("192.0.2.1")
+    assert room.enter()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.wait)
+        await wait_all_tasks_blocked()
+        room.leave()  # nobody is in it until the one who waits has its turn
+        assert intake.room("192.0.2.1") is room
+    assert not intake.room("192.0.2.1").enter()
+    room.leave()
+    assert not intake._rooms
+
+
+async def test_a_room_goes_with_the_last_who_waited_for_it(front):
+    intake = limited(front, in_flight=1)
+    room = intake.room("192.0.2.1")
+    assert room.enter()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.wait)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        room.leave()
+        assert intake._rooms
+    assert not intake._rooms
+    assert intake.under_way.count == 0
+
+
 def test_the_core_takes_silence_for_an_answer(front):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         sock.bind(("127.0.0.1", 0))
