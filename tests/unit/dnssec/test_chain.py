@@ -154,7 +154,7 @@ def test_sha1_is_ignored_beside_a_stronger_digest():
     spoilt = []
 
     def spoil(rrset):
-        rdatas = tuple(rdata if rdata[3] == 1 else rdata[:-1] + b"?" for rdata in rrset.rdatas)
+        rdatas = tuple(rdata if rdata[3] == 1 else rdata[:-1] + bytes([rdata[-1] ^ 1]) for rdata in rrset.rdatas)
         spoilt.append(signed(replace(rrset, rdatas=rdatas), ROOT_KEY, name(".")))
         return spoilt[-1]
 

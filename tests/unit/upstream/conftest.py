@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import socket
-
 import pytest
 import trio
 from dns_peers import Bench, Certificates
+from programs import free_ports
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +18,5 @@ def bench(nursery: trio.Nursery, certificates: Certificates) -> Bench:
 
 @pytest.fixture
 def unused_port() -> int:
-    """A port of loopback where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of loopback where nobody listens, be it over TCP or UDP."""
+    return free_ports(1)[0]
