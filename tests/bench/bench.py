@@ -250,7 +250,8 @@ def fresh_work(bench: Bench, rate: int, calm: Callable[[str], list[str]], full: 
 
     bench.measure(one)
     return Table(
-        SPEED | {"calm50": f"p50 µs at {rate}/s", "calm99": "p99 µs"} | RESIDENT, {"qps": "q/s", "cpu": "cpu", "calm50": "p50"}
+        SPEED | {"calm50": f"p50 µs at {rate}/s", "calm99": "p99 µs"} | RESIDENT,
+        {"qps": "q/s", "cpu": "cpu", "calm50": "p50", "calm99": "p99"},
     )
 
 
