@@ -112,7 +112,7 @@ class Seat:
         while (received := await channel.get()) is not None:
             self._heard = trio.current_time()
             self._take(received[0])
-            self._is_silent(False)
+            self._note(False)
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Ready):
@@ -131,12 +131,12 @@ class Seat:
         """End the worker once it is stuck. While it starts it may be silent: it may have lists to compile."""
         await self.settled.wait()
         while (silence := trio.current_time() - self._heard) < PATIENCE:
-            self._is_silent(silence >= SILENCE)
+            self._note(silence >= SILENCE)
             await trio.sleep((PATIENCE if self._silent else min(SILENCE, PATIENCE)) - silence)
         log.error("worker %d has not been heard of for %g s", self.number, PATIENCE)
         self.kill()
 
-    def _is_silent(self, silent: bool) -> None:
+    def _note(self, silent: bool) -> None:
         if silent is not self._silent:
             self._silent = silent
             log.warning("worker %d %s", self.number, "is silent, and is asked nothing" if silent else "is heard of again")

@@ -144,8 +144,8 @@ class AnswerStore:
 
 def _octets_of(key: Key, entry: _Entry) -> int:
     """Of those with a chain; others are octets alone."""
-    octets, chain = (entry, ()) if isinstance(entry, bytes) else (entry.packed, entry.chain)
-    return _SLOT + len(key) + len(octets) + _CHAINED + 8 * len(chain)
+    assert not isinstance(entry, bytes)
+    return _SLOT + len(key) + len(entry.packed) + _CHAINED + 8 * len(entry.chain)
 
 
 def packed(answer: Answer) -> bytes:

@@ -32,4 +32,5 @@ class ReplyStore(Bounded[bytes, V]):
 
 def _octets_of(key: bytes, value: Finished | bytes) -> int:
     """Of replies of which there is something to tell; others are octets alone."""
-    return _ENTRY + len(key) + _TOLD + len(value if isinstance(value, bytes) else value.packed)
+    assert not isinstance(value, bytes)
+    return _ENTRY + len(key) + _TOLD + len(value.packed)

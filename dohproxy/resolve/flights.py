@@ -85,10 +85,7 @@ class Flights:
     def land(self, key: Hashable, flight: Flight, outcome: Answer) -> None:
         """It is over, and this is the answer."""
         flight.outcome = outcome
-        if flight.landed is None and self._flights.get(key) is flight:  # mostly
-            del self._flights[key]
-        else:
-            self._land(key, flight)
+        self._land(key, flight)
 
     def hand_over(self, key: Hashable, flight: Flight, take: Take, *, always: bool = False) -> bool:
         """Its asker does not go on with it: if others are on board, or will be, `take` does. Whether it does."""

@@ -185,8 +185,7 @@ class Group:
 
     def succeeded(self, begun: Begun) -> None:
         """It was answered, and that was all."""
-        begun.is_over = True
-        begun.member.under_way -= 1
+        begun.end()
         self._succeeded(begun.member, begun.began)
 
     async def _taken_up(self, query: Query, begun: Begun) -> Answer:

@@ -101,10 +101,16 @@ async def test_the_room_of_all_counts_for_each(front):
     assert not intake._rooms, "nobody is in them"
 
 
-async def test_a_stream_waits_for_its_clients_room(front, autojump_clock):
+def taken(front):
+    """An intake, and a client's only room, which is taken."""
     intake = limited(front, in_flight=1)
     room = intake.room("192.0.2.1")
     assert room.enter()
+    return intake, room
+
+
+async def test_a_stream_waits_for_its_clients_room(front, autojump_clock):
+    intake, room = taken(front)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(intake.room("192.0.2.1").wait)
         await wait_all_tasks_blocked()
@@ -114,9 +120,7 @@ async def test_a_stream_waits_for_its_clients_room(front, autojump_clock):
 
 
 async def test_who_is_let_in_counts_in_the_room_that_newcomers_find(front):
-    intake = limited(front, in_flight=1)
-    room = intake.room("192.0.2.1")
-    assert room.enter()
+    intake, room = taken(front)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(room.wait)
         await wait_all_tasks_blocked()
@@ -128,9 +132,7 @@ async def test_who_is_let_in_counts_in_the_room_that_newcomers_find(front):
 
 
 async def test_a_room_goes_with_the_last_who_waited_for_it(front):
-    intake = limited(front, in_flight=1)
-    room = intake.room("192.0.2.1")
-    assert room.enter()
+    intake, room = taken(front)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(room.wait)
         await wait_all_tasks_blocked()
