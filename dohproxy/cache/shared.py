@@ -32,8 +32,9 @@ _HALVES: Final = (b"0", b"1")
 _CURRENT: Final = b"current"
 _FIRST: Final = bytes(4)
 _DIGEST: Final = 8
-_HEAD: Final = struct.Struct(f"={_DIGEST}sdd")
-"""A digest of what follows; when the answer was born and until when it is fresh, both in seconds since 1970."""
+_TIMES: Final = struct.Struct("=dd")
+"""When the answer was born and until when it is fresh, both in seconds since 1970; behind a digest of all that follows it."""
+_HEAD: Final = _DIGEST + _TIMES.size
 _JUDGED: Final = (Security.SECURE, Security.INSECURE, Security.UNCHECKED)
 
 
@@ -50,6 +51,7 @@ class SharedFile:
     def __init__(self, path: Path, size: int) -> None:
         self._half = size // 2
         self._waiting: deque[tuple[bytes, bytes]] = deque()
+        self._epochs: dict[bytes, bytes] = {}
         self.lost = 0
         """Answers that could not be written."""
         _check_owner(path)
@@ -77,18 +79,26 @@ class SharedFile:
             return [value for half in self._halves if (value := reading.get(key, db=half)) is not None]
 
     def epoch(self, meaning: bytes) -> bytes:
-        """How often its answers were forgotten: a part of the keys of those that are not."""
-        with self._file.begin() as reading:
-            return self._epoch(reading, meaning)
+        """How often its answers had been forgotten when that was last looked at: a part of the keys of those that are not.
+
+        What was found out before another process forgot is so never believed after that.
+        """
+        known = self._epochs.get(meaning)
+        if known is None:
+            with self._file.begin() as reading:
+                known = self._epoch(reading, meaning)
+        return known
 
     def _epoch(self, reading: lmdb.Transaction, meaning: bytes) -> bytes:
-        return bytes(reading.get(meaning, _FIRST, db=self._meta))
+        epoch = self._epochs[meaning] = bytes(reading.get(meaning, _FIRST, db=self._meta))
+        return epoch
 
     def forget(self, meaning: bytes) -> None:
         """Have nobody believe what was written with this meaning so far."""
         with self._file.begin(write=True) as writing:
-            number = int.from_bytes(self._epoch(writing, meaning)) + 1
-            writing.put(meaning, number.to_bytes(len(_FIRST)), db=self._meta)
+            epoch = (int.from_bytes(self._epoch(writing, meaning)) + 1).to_bytes(len(_FIRST))
+            writing.put(meaning, epoch, db=self._meta)
+        self._epochs[meaning] = epoch
 
     def put(self, key: bytes, value: bytes) -> None:
         """Have this written by the next `flush`."""
@@ -177,9 +187,11 @@ class SharedAnswers:
         best: tuple[float, float, bytes] | None = None
         wall = self._wall()
         for value in self._file.read(self._meaning, key):
-            digest, born, fresh_until = _HEAD.unpack_from(value) if len(value) >= _HEAD.size else (b"", 0.0, 0.0)
-            if digest == _digest_of(value) and born <= wall and (best is None or fresh_until > best[1]):
-                best = born, fresh_until, value[_HEAD.size :]
+            if len(value) < _HEAD or value[:_DIGEST] != _digest_of(value[_DIGEST:]):
+                continue
+            born, fresh_until = _TIMES.unpack_from(value, _DIGEST)
+            if born <= wall and (best is None or fresh_until > best[1]):
+                best = born, fresh_until, value[_HEAD:]
         if best is None:
             return None
         since = self._now() - wall
@@ -188,14 +200,12 @@ class SharedAnswers:
 
     def put(self, key: Key, answer: Answer) -> None:
         """Have this answer written, if it is one that was judged and lasts."""
-        _, qtype = split(key)
-        lasts = lifetime(answer, qtype)
+        lasts = lifetime(answer, split(key)[1])
         if answer.security not in _JUDGED or lasts < LEAST_LIFETIME:
             return
         born = answer.born + self._wall() - self._now()
-        body = packed(answer)
-        unsigned = _HEAD.pack(bytes(_DIGEST), born, born + lasts) + body
-        self._file.put(self._meaning + self._file.epoch(self._meaning) + key, _digest_of(unsigned) + unsigned[_DIGEST:])
+        value = _TIMES.pack(born, born + lasts) + packed(answer)
+        self._file.put(self._meaning + self._file.epoch(self._meaning) + key, _digest_of(value) + value)
 
     def clear(self) -> None:
         """Have no process of this meaning believe what is there by now."""
@@ -203,4 +213,4 @@ class SharedAnswers:
 
 
 def _digest_of(value: bytes) -> bytes:
-    return blake2b(value[_DIGEST:], digest_size=_DIGEST).digest()
+    return blake2b(value, digest_size=_DIGEST).digest()

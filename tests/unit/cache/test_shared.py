@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -167,19 +167,36 @@ def test_a_file_of_something_else_is_made_anew(path: Path) -> None:
     file.close()
 
 
-def test_two_processes_share_it(path: Path) -> None:
-    times = Times()
-    file = SharedFile(path, SIZE)
-    child = os.fork()
-    if child == 0:
+def in_another_process(path: Path, ours: SharedFile, act: Callable[[SharedFile], None]) -> None:
+    """Have it done with a file of its own: LMDB opens one only once a process."""
+    if (child := os.fork()) == 0:
         try:
-            file._file.close()
+            ours._file.close()
             own = SharedFile(path, SIZE)
-            times.answers(own).put(question(), answer(times.now()))
+            act(own)
             own.close()
             os._exit(0)
         except BaseException:  # noqa: BLE001 -- the status tells it
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_two_processes_share_it(path: Path) -> None:
+    times, file = Times(), SharedFile(path, SIZE)
+    in_another_process(path, file, lambda own: times.answers(own).put(question(), answer(times.now())))
     assert times.answers(file).get(question())
+    file.close()
+
+
+def test_what_was_asked_before_another_process_forgot_is_not_believed_after_it(path: Path) -> None:
+    times, file = Times(), SharedFile(path, SIZE)
+    answers = times.answers(file)
+    assert answers.get(question()) is None, "so it is asked"
+    in_another_process(path, file, lambda own: times.answers(own).clear())
+    answers.put(question(), answer(times.now()))
+    file.flush()
+    assert answers.get(question()) is None, "and so it is asked again"
+    answers.put(question(), answer(times.now()))
+    file.flush()
+    assert answers.get(question()) is not None
     file.close()
