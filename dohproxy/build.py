@@ -242,7 +242,7 @@ class Core:
         self._routed = Routed(self._groups, self._now)
         self._chased = Chased(self._routed, Redirections(self._now), proven)
         stage: Stage = self._chased
-        stores = Stores(AnswerStore(answers), self._failures, proofs, self._shared_answers())
+        stores = Stores(AnswerStore(answers, self._shared_answers()), self._failures, proofs)
         if meaning.validates:
             stage = self._validated(stage, stores)
         stage = self._cached = Cached(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -11,7 +11,7 @@ from msgspec import Struct
 from dohproxy.cache.bounded import BYTES, SLOT, Bounded
 from dohproxy.cache.lifetime import kept
 from dohproxy.config.settings import Cache
-from dohproxy.model import Answer, Ede, Link, Name, Question, RRset, Security, Source, Transport
+from dohproxy.model import Answer, Ede, Link, Question, RRset, Security, Source, Transport
 from dohproxy.wire import constants as c
 
 Key = bytes
@@ -29,11 +29,6 @@ _SLOT: Final = SLOT + 2 * BYTES
 def key_of(question: Question, cd: bool) -> Key:
     """What is said of this question is kept under this key."""
     return question.qname + _SUFFIX.pack(question.qtype, question.qclass, cd)
-
-
-def split(key: Key) -> tuple[Name, int]:
-    """The name and the type that are asked for under this key."""
-    return key[: -_SUFFIX.size], int(_SUFFIX.unpack_from(key, len(key) - _SUFFIX.size)[0])
 
 
 class _Packed(Struct, array_like=True, frozen=True, gc=False):
@@ -85,11 +80,30 @@ class Found(Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self.answer, stale=True, ede=(Ede(code), *self.answer.ede))
 
 
-class AnswerStore:
-    """Answers, at most `settings.size` octets of them; what was used longest ago leaves first, about."""
+class Others(Protocol):
+    """What others find out, who keep answers of the same meaning."""
 
-    def __init__(self, settings: Cache) -> None:
-        self._settings = settings
+    def get(self, key: Key) -> Found | None:
+        """Their answer, perhaps past its time."""
+        ...
+
+    def put(self, key: Key, answer: Answer, octets: bytes, fresh_until: float) -> None:
+        """Tell them this answer, which as octets is what `unpacked` reads."""
+        ...
+
+    def clear(self) -> None:
+        """Have them forget everything."""
+        ...
+
+
+class AnswerStore:
+    """Answers, at most `settings.size` octets of them; what was used longest ago leaves first, about.
+
+    `others` may know what is not here, or not fresh; they are told what is put here. Neither holds for answers to CD.
+    """
+
+    def __init__(self, settings: Cache, others: Others | None = None) -> None:
+        self._settings, self._others = settings, others
         self._stale_max = settings.stale_max if settings.stale else 0
         self._entries: Bounded[bytes, _Entry] = Bounded(settings.size, _octets_of, _SLOT)
 
@@ -107,8 +121,23 @@ class AnswerStore:
         Whether its signatures still hold then is not known here.
         """
         entry = self._entries.get(key)
-        if entry is None:
+        if entry is None and self._others is None:
             return None
+        found = None if entry is None else self._read(key, entry, now)
+        if self._others is None or key[-1] or (found is not None and found.is_fresh(now)):  # the last octet: see _SUFFIX
+            return found
+        return self._told(self._others, key, found, now)
+
+    def _told(self, others: Others, key: Key, found: Found | None, now: float) -> Found | None:
+        """What others have found since, where that lives longer than what is here; kept here too while it is fresh."""
+        told = others.get(key)
+        if told is None or told.fresh_until <= (now - self._stale_max if found is None else found.fresh_until):
+            return found
+        if told.is_fresh(now):
+            self._entries.put(key, _packed(told.answer, told.fresh_until))
+        return told
+
+    def _read(self, key: Key, entry: _Entry, now: float) -> Found | None:
         octets, chain = (entry, ()) if isinstance(entry, bytes) else (entry.packed, entry.chain)
         packed = _decode(octets)
         if now >= packed.fresh_until + self._stale_max:
@@ -129,6 +158,8 @@ class AnswerStore:
         if fresh_until > now:
             octets, chain = _packed(answer, fresh_until), answer.chain
             self._entries.put(key, _Chained(octets, chain) if chain else octets)
+            if self._others is not None and not key[-1]:
+                self._others.put(key, answer, octets, fresh_until)
         else:
             self._entries.discard(key)
         return answer
@@ -138,8 +169,10 @@ class AnswerStore:
         self._entries.discard(key)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; others too."""
         self._entries.clear()
+        if self._others is not None:
+            self._others.clear()
 
 
 def _octets_of(key: Key, entry: _Entry) -> int:
@@ -148,13 +181,8 @@ def _octets_of(key: Key, entry: _Entry) -> int:
     return _SLOT + len(key) + len(entry.packed) + _CHAINED + 8 * len(entry.chain)
 
 
-def packed(answer: Answer) -> bytes:
-    """The answer as octets, without its chain."""
-    return _packed(answer, answer.born)
-
-
 def unpacked(octets: bytes, born: float) -> Answer:
-    """The same as an answer, born at this monotonic time. Raises msgspec.DecodeError for what `packed` did not make."""
+    """The answer of what `Others` are told, born at this monotonic time. Raises msgspec.DecodeError for other octets."""
     return msgspec.structs.replace(_unpacked(_decode(octets), ()), born=born)
 
 

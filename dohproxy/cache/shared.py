@@ -17,8 +17,7 @@ from typing import Final
 
 import lmdb
 
-from dohproxy.cache.answers import Found, Key, packed, split, unpacked
-from dohproxy.cache.lifetime import lifetime
+from dohproxy.cache.answers import Found, Key, unpacked
 from dohproxy.errors import DohproxyError
 from dohproxy.model import Answer, Security
 
@@ -173,7 +172,7 @@ def _check_owner(path: Path) -> None:
 
 
 class SharedAnswers:
-    """The answers of one meaning: of all that they depend on besides the question, told as octets.
+    """The answers of one meaning, which is all that they depend on besides the question, told as octets: Others.
 
     `now` is the monotonic time that answers count by, `wall` the time of day: the file knows only the latter.
     """
@@ -198,13 +197,12 @@ class SharedAnswers:
         answer = unpacked(best[2], best[0] + since)
         return Found(answer, best[1] + since)
 
-    def put(self, key: Key, answer: Answer) -> None:
+    def put(self, key: Key, answer: Answer, octets: bytes, fresh_until: float) -> None:
         """Have this answer written, if it is one that was judged and lasts."""
-        lasts = lifetime(answer, split(key)[1])
-        if answer.security not in _JUDGED or lasts < LEAST_LIFETIME:
+        if answer.security not in _JUDGED or fresh_until - answer.born < LEAST_LIFETIME:
             return
-        born = answer.born + self._wall() - self._now()
-        value = _TIMES.pack(born, born + lasts) + packed(answer)
+        since = self._wall() - self._now()
+        value = _TIMES.pack(answer.born + since, fresh_until + since) + octets
         self._file.put(self._meaning + self._file.epoch(self._meaning) + key, _digest_of(value) + value)
 
     def clear(self) -> None:

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from dohproxy.cache.answers import AnswerStore, Found, Key, key_of
 from dohproxy.cache.failures import FailureStore
 from dohproxy.cache.proofs import ProofStore
-from dohproxy.cache.shared import SharedAnswers
 from dohproxy.dnssec.signatures import serial_gap
 from dohproxy.errors import CachedFailure, ResolveError
 from dohproxy.model import INTERNAL, Answer, Query, Security, Source, Stage
@@ -23,15 +22,11 @@ _UPSTREAM = Source.UPSTREAM  # here: an enumeration looks its members up slowly
 
 
 class Stores(Struct, frozen=True):
-    """What is remembered of earlier questions. `proofs` is None where nothing is validated, or not used aggressively.
-
-    `shared` has what other processes, or this one before its restart, know too; None where nothing is shared.
-    """
+    """What is remembered of earlier questions. `proofs` is None where nothing is validated, or not used aggressively."""
 
     answers: AnswerStore
     failures: FailureStore
     proofs: ProofStore | None
-    shared: SharedAnswers | None = None
 
     def clear(self) -> None:
         """Forget everything: what it was judged by does not hold any more."""
@@ -39,8 +34,6 @@ class Stores(Struct, frozen=True):
         self.failures.clear()
         if self.proofs is not None:
             self.proofs.clear()
-        if self.shared is not None:
-            self.shared.clear()
 
 
 class Cached:
@@ -64,7 +57,6 @@ class Cached:
     ) -> None:
         self._below, self._flights, self._now, self._wall = below, flights, now, wall
         self._answers, self._failures, self._proofs = stores.answers, stores.failures, stores.proofs
-        self._shared = stores.shared
         self._prefetch, self._stale_after, self._timeout = prefetch, stale_after, timeout
 
     async def resolve(self, query: Query) -> Answer:
@@ -80,8 +72,6 @@ class Cached:
     def look(self, key: Key, query: Query, now: float) -> Answer | Found | None:
         """The answer that is at hand, or one that may be served stale if no other comes; raises CachedFailure."""
         found = self._answers.get(key, now)
-        if self._shared is not None and not query.cd and (found is None or not found.is_fresh(now)):
-            found = self._told_by_others(key, now) or found
         if found is not None and found.is_fresh(now):
             if self._prefetch and found.is_due(now):
                 self._launch(key, query)
@@ -94,13 +84,6 @@ class Cached:
         if isinstance(failed, CachedFailure):
             raise failed
         return failed
-
-    def _told_by_others(self, key: Key, now: float) -> Found | None:
-        """What another process has found since; kept here too while it is fresh."""
-        found = self._shared.get(key) if self._shared is not None else None
-        if found is not None and found.is_fresh(now):
-            self._answers.put(key, found.answer, now)
-        return found
 
     def _may_be_stale(self, answer: Answer) -> bool:
         """Whether the signatures of a secure answer still hold: it is never served past them."""
@@ -134,14 +117,12 @@ class Cached:
         if answer.security in _FAILED:
             self._failures.put(key, replace(answer, evidence=None), self._now())
             return answer
-        return self.keep(key, query, answer, self._now())
+        return self.keep(key, answer, self._now())
 
-    def keep(self, key: Key, query: Query, answer: Answer, now: float) -> Answer:
+    def keep(self, key: Key, answer: Answer, now: float) -> Answer:
         """Remember what was found below and did not fail: as it is kept, and so told to all who ask."""
         self._failures.discard(key)
         kept = self._answers.put(key, answer, now)
-        if self._shared is not None and not query.cd:
-            self._shared.put(key, kept)
         return kept if kept.source is _UPSTREAM else replace(kept, source=_UPSTREAM)
 
 

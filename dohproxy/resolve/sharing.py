@@ -9,7 +9,7 @@ import trio
 from dohproxy.cache.shared import SharedFile
 from dohproxy.contained import kept
 
-PAUSE = 0.5
+PAUSE = 0.2
 """Seconds between two times of writing: so much later others know, and so much is lost when the process is killed."""
 
 

@@ -148,7 +148,7 @@ class Straight:
         if aliased:  # not sooner: the stages would be redirected by what they have not seen yet
             self._chased.learn(query, given)
         begun.group.succeeded(begun)
-        answer = self._cached.keep(errand.key, query, answer, now)
+        answer = self._cached.keep(errand.key, answer, now)
         self.flights.land(errand.key, errand.flight, answer)
         return self._policed.let_through(errand.asker.query, errand.passage, answer)
 

@@ -3,7 +3,7 @@ import tracemalloc
 
 from msgspec.structs import replace
 
-from dohproxy.cache.answers import AnswerStore, key_of
+from dohproxy.cache.answers import AnswerStore, Found, key_of, unpacked
 from dohproxy.config.settings import Cache
 from dohproxy.model import Answer, Ede, Link, Question, RRset, Security, Source, Transport
 from dohproxy.wire import constants as c
@@ -160,3 +160,67 @@ def test_the_memory_taken_is_what_is_claimed_when_answers_come_and_go():
     assert 4000 < len(answers) < 15_000
     assert answers.octets <= 2 << 20
     assert 0.7 < octets / answers.octets < 1.35
+
+
+class OtherStore:
+    """What others know, and are told."""
+
+    def __init__(self):
+        self.known, self.asked = {}, []
+
+    def get(self, key):
+        self.asked.append(key)
+        return self.known.get(key)
+
+    def put(self, key, answer, octets, fresh_until):
+        assert unpacked(octets, answer.born) == replace(answer, source=Source.CACHE, chain=())
+        self.known[key] = Found(replace(answer, chain=()), fresh_until)
+
+    def clear(self):
+        self.known.clear()
+
+
+def shared(**settings):
+    others = OtherStore()
+    return AnswerStore(Cache(**settings), others), others
+
+
+def test_others_are_told_of_what_may_be_kept_and_forget_it_too():
+    answers, others = shared()
+    answers.put(KEY, ANSWER, 50.0)
+    assert others.known == {KEY: Found(replace(ANSWER, chain=()), 150.0)}
+    answers.put(KEY, replace(ANSWER, born=-200.0), 50.0)
+    answers.put(KEY, replace(ANSWER, rcode=c.SERVFAIL), 50.0)
+    assert others.known[KEY].fresh_until == 150.0, "of that there is nothing to tell"
+    answers.clear()
+    assert not others.known and answers.get(KEY, 50.0) is None
+
+
+def test_others_are_asked_for_what_is_not_here_or_not_fresh_and_it_is_kept():
+    answers, others = shared()
+    others.known[KEY] = Found(ANSWER, 150.0)
+    assert answers.get(KEY, 60.0).answer == ANSWER
+    assert answers.get(KEY, 60.0).answer == replace(ANSWER, source=Source.CACHE, chain=())
+    assert others.asked == [KEY], "once"
+    renewed = others.known[KEY] = Found(replace(ANSWER, born=160.0), 260.0)
+    assert answers.get(KEY, 170.0) == renewed
+    others.known[KEY] = Found(ANSWER, 150.0)
+    assert answers.get(KEY, 270.0).fresh_until == 260.0, "what is here is the fresher of two that are stale"
+
+
+def test_answers_to_cd_are_neither_asked_for_nor_told():
+    answers, others = shared()
+    key = key_of(Question(WWW, c.A), True)
+    others.known[key] = Found(ANSWER, 150.0)
+    assert answers.get(key, 60.0) is None
+    others.known.clear()
+    answers.put(key, ANSWER, 50.0)
+    assert not others.known and not others.asked
+
+
+def test_what_others_have_is_served_stale_no_longer_than_what_is_kept_here():
+    for settings, at_last in ({"stale_max": 1000}, 1149.0), ({"stale": False}, 149.0):
+        answers, others = shared(**settings)
+        others.known[KEY] = Found(ANSWER, 150.0)
+        assert answers.get(KEY, at_last + 1) is None
+        assert answers.get(KEY, at_last).fresh_until == 150.0

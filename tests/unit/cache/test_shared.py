@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dohproxy.cache.answers import key_of
+from dohproxy.cache.answers import AnswerStore, key_of
 from dohproxy.cache.shared import BadSharedFile, SharedAnswers, SharedFile
+from dohproxy.config.settings import Cache
 from dohproxy.model import Answer, Question, RRset, Security, Source
 from dohproxy.wire.constants import A
 from dohproxy.wire.names import from_text
@@ -49,10 +50,14 @@ def answer(born: float, name: str = "www.example.com", ttl: int = 300, size: int
     return Answer(0, (rrset,), security=Security.SECURE, born=born, upstream="one")
 
 
+def tell(others: SharedAnswers, key: bytes, found: Answer) -> None:
+    AnswerStore(Cache(), others).put(key, found, found.born)
+
+
 def test_an_answer_comes_back_as_it_was_put(file: SharedFile) -> None:
     times = Times()
     answers = times.answers(file)
-    answers.put(question(), answer(times.now() - 10))
+    tell(answers, question(), answer(times.now() - 10))
     assert answers.get(question()) is None, "nothing is read before it is written"
     file.flush()
     found = answers.get(question())
@@ -63,7 +68,7 @@ def test_an_answer_comes_back_as_it_was_put(file: SharedFile) -> None:
 def test_it_is_there_after_a_restart_with_another_monotonic_clock(path: Path) -> None:
     before, after = Times(1000.0), Times(5.0)
     first = SharedFile(path, SIZE)
-    before.answers(first).put(question(), answer(before.now()))
+    tell(before.answers(first), question(), answer(before.now()))
     first.close()
     after.wall += 100
     second = SharedFile(path, SIZE)
@@ -75,7 +80,7 @@ def test_it_is_there_after_a_restart_with_another_monotonic_clock(path: Path) ->
 
 def test_it_is_for_one_meaning_only(file: SharedFile) -> None:
     times = Times()
-    times.answers(file, b"one").put(question(), answer(times.now()))
+    tell(times.answers(file, b"one"), question(), answer(times.now()))
     file.flush()
     assert times.answers(file, b"other").get(question()) is None
     assert times.answers(file, b"one").get(question())
@@ -84,13 +89,13 @@ def test_it_is_for_one_meaning_only(file: SharedFile) -> None:
 def test_what_is_forgotten_is_believed_by_nobody_even_if_it_was_on_its_way(file: SharedFile) -> None:
     times = Times()
     one, other = times.answers(file), times.answers(file)
-    one.put(question(), answer(times.now()))
+    tell(one, question(), answer(times.now()))
     file.flush()
-    one.put(question("on.its.way"), answer(times.now(), "on.its.way"))
+    tell(one, question("on.its.way"), answer(times.now(), "on.its.way"))
     other.clear()
     file.flush()
     assert (one.get(question()), one.get(question("on.its.way"))) == (None, None)
-    one.put(question(), answer(times.now()))
+    tell(one, question(), answer(times.now()))
     file.flush()
     assert other.get(question())
 
@@ -98,13 +103,13 @@ def test_what_is_forgotten_is_believed_by_nobody_even_if_it_was_on_its_way(file:
 @pytest.mark.parametrize("security", [Security.BOGUS, Security.INDETERMINATE])
 def test_what_failed_is_not_shared(file: SharedFile, security: Security) -> None:
     times = Times()
-    times.answers(file).put(question(), Answer(0, answer(0).answer, security=security, born=times.now()))
+    tell(times.answers(file), question(), Answer(0, answer(0).answer, security=security, born=times.now()))
     assert not file.waits
 
 
 def test_a_clock_set_back_makes_nothing_live_longer(file: SharedFile) -> None:
     times = Times()
-    times.answers(file).put(question(), answer(times.now()))
+    tell(times.answers(file), question(), answer(times.now()))
     file.flush()
     times.wall -= 3600
     assert times.answers(file).get(question()) is None
@@ -113,7 +118,7 @@ def test_a_clock_set_back_makes_nothing_live_longer(file: SharedFile) -> None:
 def test_octets_that_are_not_what_was_written_are_not_believed(file: SharedFile) -> None:
     times = Times()
     answers = times.answers(file)
-    answers.put(question(), answer(times.now()))
+    tell(answers, question(), answer(times.now()))
     key, value = file._waiting.pop()
     for broken in (value[:-1], value[:20], b"", value[:30] + bytes([value[30] ^ 1]) + value[31:]):
         file.put(key, broken)
@@ -125,7 +130,7 @@ def test_it_is_bounded_and_keeps_the_newest(file: SharedFile, path: Path) -> Non
     times = Times()
     answers = times.answers(file)
     for number in range(8000):
-        answers.put(question(f"n{number}.example"), answer(times.now(), f"n{number}.example", size=200))
+        tell(answers, question(f"n{number}.example"), answer(times.now(), f"n{number}.example", size=200))
         if number % 100 == 99:
             file.flush()
     assert path.stat().st_size <= SIZE
@@ -138,9 +143,9 @@ def test_an_answer_too_large_for_it_costs_only_itself_and_what_was_there(file: S
     times = Times()
     answers = times.answers(file)
     for number in range(20):
-        answers.put(question(f"n{number}.example"), answer(times.now(), f"n{number}.example", size=60000))
+        tell(answers, question(f"n{number}.example"), answer(times.now(), f"n{number}.example", size=60000))
     file.flush()
-    answers.put(question(), answer(times.now()))
+    tell(answers, question(), answer(times.now()))
     file.flush()
     assert answers.get(question())
 
@@ -161,7 +166,7 @@ def test_a_file_of_something_else_is_made_anew(path: Path) -> None:
     path.write_bytes(os.urandom(100_000))
     path.chmod(0o600)
     file, times = SharedFile(path, SIZE), Times()
-    times.answers(file).put(question(), answer(times.now()))
+    tell(times.answers(file), question(), answer(times.now()))
     file.flush()
     assert times.answers(file).get(question())
     file.close()
@@ -183,7 +188,7 @@ def in_another_process(path: Path, ours: SharedFile, act: Callable[[SharedFile],
 
 def test_two_processes_share_it(path: Path) -> None:
     times, file = Times(), SharedFile(path, SIZE)
-    in_another_process(path, file, lambda own: times.answers(own).put(question(), answer(times.now())))
+    in_another_process(path, file, lambda own: tell(times.answers(own), question(), answer(times.now())))
     assert times.answers(file).get(question())
     file.close()
 
@@ -193,10 +198,10 @@ def test_what_was_asked_before_another_process_forgot_is_not_believed_after_it(p
     answers = times.answers(file)
     assert answers.get(question()) is None, "so it is asked"
     in_another_process(path, file, lambda own: times.answers(own).clear())
-    answers.put(question(), answer(times.now()))
+    tell(answers, question(), answer(times.now()))
     file.flush()
     assert answers.get(question()) is None, "and so it is asked again"
-    answers.put(question(), answer(times.now()))
+    tell(answers, question(), answer(times.now()))
     file.flush()
     assert answers.get(question()) is not None
     file.close()
