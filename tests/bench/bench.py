@@ -258,27 +258,22 @@ def fresh_work(bench: Bench, rate: int, calm: Callable[[str], list[str]], full: 
 def miss(bench: Bench) -> Table:
     """Names that must be fetched from the upstream."""
     bench.start_all()
-    count = bench.args.queries or 30000
-    return fresh_work(
-        bench,
-        bench.args.rate,
-        lambda tag: data.fresh_queries(tag, 2 * bench.args.rate),
-        lambda tag: data.fresh_queries(tag, count),
-    )
+    count, rate = bench.args.queries or 30000, bench.args.rate or MISS_RATE
+    return fresh_work(bench, rate, lambda tag: data.fresh_queries(tag, 2 * rate), lambda tag: data.fresh_queries(tag, count))
 
 
 def validated(bench: Bench) -> Table:
     """Names that must be fetched and validated; the AD bits of the answers are checked."""
     bench.start_all()
     names = data.ValidatedQueries()
-    count = bench.args.queries or 5000
-    return fresh_work(bench, bench.args.rate, lambda _: names.take(bench.args.rate), lambda _: names.take(count))
+    count, rate = bench.args.queries or 5000, bench.args.rate or MISS_RATE
+    return fresh_work(bench, rate, lambda _: names.take(rate), lambda _: names.take(count))
 
 
 def mix(bench: Bench) -> Table:
     """90 % hits, drawn by Zipf's law from 100 000 cached names, and 10 % misses."""
     bench.start_all(warm=bench.work / "queries" / "fill")
-    count, rate = bench.args.queries or 120000, HIT_RATES[0]
+    count, rate = bench.args.queries or 120000, bench.args.rate or HIT_RATES[0]
     return fresh_work(bench, rate, lambda tag: data.mixed_queries(tag, 2 * rate), lambda tag: data.mixed_queries(tag, count))
 
 
@@ -525,7 +520,12 @@ def arguments() -> argparse.Namespace:
     add("--inbound", default="tcp", choices=("tcp", "dot", "doh"), help="of the scenario stream")
     add("--rounds", type=int, default=0, help=f"0: {ROUNDS}, or fewer for memory and rules")
     add("--seconds", type=float, default=1.5, help="of each run of hits")
-    add("--rate", type=int, default=MISS_RATE, help="queries a second, where misses come at a fixed rate")
+    add(
+        "--rate",
+        type=int,
+        default=0,
+        help=f"queries a second, where they come at a fixed rate; 0: {MISS_RATE}, or {HIT_RATES[0]} for mix",
+    )
     add("--window", type=int, default=0, help=f"queries in flight; 0: {HIT_WINDOW} for hits, else {MISS_WINDOW}")
     add("--queries", type=int, default=0, help="of each run of fresh names; 0: as the scenario likes")
     add("--work", type=Path, default=work, help="the directory that setup.sh filled")
