@@ -64,7 +64,7 @@ class Engine:
 
     def group(self, client: Client) -> Group:
         """The group of a client: the one place that decides it."""
-        return self.group_of(client.address, client.identity)
+        return self._known.get((client.address, client.identity)) or self.group_of(client.address, client.identity)
 
     def judge_question(self, question: Question, group: Group) -> Verdict | None:
         """What policy says before anyone is asked; None where it says nothing, which allows.

@@ -65,6 +65,8 @@ class Group:
                 verdict = self._judge_targets(question, rrset)
             if verdict is None and rrset.rdtype in _ADDRESSES and self._addresses_matter:
                 verdict = self._judge_addresses(question, rrset, exempt or answer.source is Source.LOCAL)
+            if verdict is None:
+                continue
             if blocks(verdict):
                 return verdict
             logged = logged or verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import starmap
 from typing import Final
 
 from dohproxy.errors import MalformedMessage
@@ -68,7 +69,7 @@ class DnsStream:
         found: list[Received] = []
         if not self._unframer.amid_message:
             quick, end = cut_answers_untrusted(data, self._asked)
-            found = [Received(id, message) for id, message in quick]
+            found = list(starmap(Received, quick))
             if end == len(data):
                 return found
             data = data[end:]

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
 
 import trio
+from msgspec import Struct
 
 from dohproxy.contained import contained
 from dohproxy.courses import as_task
@@ -15,15 +16,12 @@ from dohproxy.model import Answer
 Take = Callable[[], Awaitable[Answer]]
 
 
-class Flight:
-    """One question under way, for whoever is on board."""
+class Flight(Struct, eq=False):
+    """One question under way, for whoever is on board; given up if it has landed with neither outcome nor error."""
 
-    __slots__ = ("error", "landed", "outcome")
-
-    def __init__(self) -> None:
-        self.landed: trio.Event | None = None  # made for the first one who waits: most flights carry one passenger
-        self.outcome: Answer | None = None
-        self.error: ResolveError | None = None  # neither: it was given up
+    landed: trio.Event | None = None  # made for the first one who waits: most flights carry one passenger
+    outcome: Answer | None = None
+    error: ResolveError | None = None
 
 
 class Flights:
@@ -50,7 +48,7 @@ class Flights:
         if nursery is not None:
             nursery.cancel_scope.cancel()
         for key, flight in list(self._flights.items()):
-            self._land(key, flight)
+            self.land(key, flight)
         await self._manager.__aexit__(kind, error, trace)
 
     def __len__(self) -> int:
@@ -74,7 +72,7 @@ class Flights:
         except BaseException:  # the asker goes away, or meets a defect of the program
             self.hand_over(key, flight, take)
             raise
-        self._land(key, flight)
+        self.land(key, flight)
         return _outcome(flight)
 
     def take_off(self, key: Hashable) -> Flight:
@@ -82,10 +80,14 @@ class Flights:
         flight = self._flights[key] = Flight()
         return flight
 
-    def land(self, key: Hashable, flight: Flight, outcome: Answer) -> None:
-        """It is over, and this is the answer."""
-        flight.outcome = outcome
-        self._land(key, flight)
+    def land(self, key: Hashable, flight: Flight, outcome: Answer | None = None) -> None:
+        """It is over, and this is the answer, unless it has one or there is none."""
+        if outcome is not None:
+            flight.outcome = outcome
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.landed is not None:
+            flight.landed.set()
 
     def hand_over(self, key: Hashable, flight: Flight, take: Take, *, always: bool = False) -> bool:
         """Its asker does not go on with it: if others are on board, or will be, `take` does. Whether it does."""
@@ -93,7 +95,7 @@ class Flights:
         if flies_on and self._nursery is not None:
             self._nursery.start_soon(self._fly_alone, key, flight, take)
         else:
-            self._land(key, flight)
+            self.land(key, flight)
         return flies_on
 
     def launch(self, key: Hashable, take: Take) -> None:
@@ -118,13 +120,7 @@ class Flights:
             except ResolveError as error:
                 flight.error = error
             finally:
-                self._land(key, flight)
-
-    def _land(self, key: Hashable, flight: Flight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        if flight.landed is not None:
-            flight.landed.set()
+                self.land(key, flight)
 
 
 async def _landing(flight: Flight) -> None:

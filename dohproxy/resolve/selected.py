@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from random import SystemRandom
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from dohproxy.config import settings
@@ -31,21 +32,21 @@ _chance = SystemRandom().random
 _log = logging.getLogger("dohproxy.upstream")
 
 
-class Begun:
+class Begun(Struct, eq=False):
     """A question put to the first upstream, when, and until when (monotonic seconds) it is given to answer alone.
 
     It ends once: by `Group.succeeded`, by being taken up, or by `let_go`.
     """
 
-    __slots__ = ("_cd", "_question", "began", "budget", "exchange", "group", "is_over", "member", "until")
-
-    def __init__(self, group: Group, query: Query, member: Member, began: float, exchange: Exchange, until: float) -> None:
-        self.group, self._question, self._cd = group, query.question, query.cd
-        self.member, self.began, self.exchange, self.until = member, began, exchange, until
-        self.is_over = False
-        self.budget: Budget | None = None
-        """What judging its answer may still cost, where that has begun."""
-        member.under_way += 1
+    group: Group
+    _query: Query
+    member: Member
+    began: float
+    exchange: Exchange
+    until: float
+    is_over: bool = False
+    budget: Budget | None = None
+    """What judging its answer may still cost, where that has begun."""
 
     def end(self) -> None:
         """It is not under way here any more."""
@@ -61,7 +62,8 @@ class Begun:
 
     def is_of(self, query: Query) -> bool:
         """Whether it may answer this query."""
-        return not self.is_over and query.question == self._question and query.cd == self._cd and not query.avoid
+        mine = self._query
+        return not self.is_over and query.question == mine.question and query.cd == mine.cd and not query.avoid
 
 
 class Group:
@@ -93,6 +95,7 @@ class Group:
         self._strategy = strategy_of(forwarding, len(upstreams), chance, secret or os.urandom(16))
         self._hedge = Hedge(forwarding.hedge) if forwarding.hedge and len(upstreams) > 1 else None
         self._is_plain = self._strategy is None
+        self._is_narrow = self._strategy is not None and self._strategy.width == 1
         self._time = trio.current_time
         """The same as that; while it runs with two calls less."""
 
@@ -170,18 +173,20 @@ class Group:
 
     # Begun beside the stages
 
-    @property
-    def asks_one(self) -> bool:
-        """Whether all goes well, and a question goes to one upstream first."""
-        return not self._standing.lost and (self._strategy is None or self._strategy.width == 1)
+    def begin(self, query: Query) -> Begun | None:
+        """The question put to who is to be asked first; raises ResolveError. See `Straight`.
 
-    def begin(self, query: Query) -> Begun:
-        """The question put to who is to be asked first; raises ResolveError. See `Straight`."""
+        None unless all goes well, and one upstream is asked first.
+        """
         standing = self._standing
+        if standing.lost or not (self._is_plain or self._is_narrow):
+            return None
         began = self._time()
         member = standing.order[0] if self._is_plain else self._members_for(query, began)[0]
         until = min(query.deadline, began + self._patience(member))
-        return Begun(self, query, member, began, member.upstream.begin(query), until)
+        exchange = member.upstream.begin(query)
+        member.under_way += 1
+        return Begun(self, query, member, began, exchange, until)
 
     def succeeded(self, begun: Begun) -> None:
         """It was answered, and that was all."""

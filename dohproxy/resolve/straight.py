@@ -108,7 +108,7 @@ class Straight:
         query = asker.query
         question = query.question
         group = self._sole or self._group_of(question)
-        if query.minimal or group is None or not group.asks_one:
+        if query.minimal or group is None:
             return False
         if self._is_elsewhere is not None and self._is_elsewhere(query):
             return False
@@ -122,8 +122,10 @@ class Straight:
             return False if found.security in _FAILED else self._policed.let_through(query, passage, found)
         if found is not None or self.flights.under_way(key) or self._chased.redirects(below):
             return False
-        _Errand(self, courses, asker, passage, below, key, group.begin(below)).begin()
-        return True
+        begun = group.begin(below)
+        if begun is not None:
+            _Errand(self, courses, asker, passage, below, key, begun).begin()
+        return begun is not None
 
     def _group_of(self, question: Question) -> Group | None:
         zone = self._routed.zone_of(question)

@@ -49,22 +49,21 @@ class Line(Protocol):
         ...
 
 
-class Exchange:
+class Exchange(Struct, eq=False):
     """One question under way on a connection."""
 
-    __slots__ = ("_age", "_connection", "_reply", "_waiter", "began", "cd", "key", "question", "until")
-
-    def __init__(self, connection: Line, question: Question, cd: bool, began: float) -> None:
-        self.question, self.cd = question, cd
-        self.began = began
-        """When it was asked, or put into the queue."""
-        self.key = -1
-        """The session's; -1 while it has not begun."""
-        self.until = began
-        self._connection = connection
-        self._waiter: Course | trio.lowlevel.Task | None = None
-        self._reply: bytes | ResolveError | None = None
-        self._age = 0
+    _connection: Line
+    question: Question
+    cd: bool
+    began: float
+    """When it was asked, or put into the queue."""
+    key: int = -1
+    """The session's; -1 while it has not begun."""
+    until: float = 0.0
+    """When whoever waits has waited long enough."""
+    _waiter: Course | trio.lowlevel.Task | None = None
+    _reply: bytes | ResolveError | None = None
+    _age: int = 0
 
     async def answer(self, until: float) -> Answer | None:
         """The answer, or None if there is none by the monotonic time `until`: then ask again, or drop it.
