@@ -11,6 +11,7 @@ import stat
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -42,29 +43,46 @@ class BadSharedFile(DohproxyError):
 
 
 class SharedFile:
-    """The file, at most `size` octets of it; opened once a process. Raises BadSharedFile.
+    """The file, at most `size` octets of it; opened once a process. Raises BadSharedFile. A damaged one is made anew.
 
     It must be ours alone to write: what stands in it is believed without being validated again.
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._half = size // 2
+        self._path, self._half = path, size // 2
         self._waiting: deque[tuple[bytes, bytes]] = deque()
         self._epochs: dict[bytes, bytes] = {}
         self.lost = 0
         """Answers that could not be written."""
+        self.trouble = ""
+        """Why it is of no use any more."""
         _check_owner(path)
         try:
-            self._file = _opened(path, size)
+            self._open(size)
         except lmdb.Error:  # a machine that went down at the wrong moment: what is lost is only a cache
-            path.unlink(missing_ok=True)
             try:
-                self._file = _opened(path, size)
+                self._remove()
+                self._open(size)
             except (lmdb.Error, OSError) as error:
                 raise BadSharedFile(f"{path} cannot be used: {error}") from error
-        self._meta = self._file.open_db(b"meta")
-        self._halves = tuple(self._file.open_db(name) for name in _HALVES)
-        self._file.reader_check()  # of processes that were killed
+
+    def _open(self, size: int) -> None:
+        self._file = _opened(self._path, size)
+        try:
+            pages = self._file.info()["last_pgno"] + 1
+            if self._path.stat().st_size < pages * self._file.stat()["psize"]:
+                raise lmdb.CorruptedError("it was cut off")  # what is mapped of that would end the process
+            self._meta = self._file.open_db(b"meta")
+            self._halves = tuple(self._file.open_db(name) for name in _HALVES)
+            self._file.reader_check()  # of processes that were killed
+        except lmdb.Error:
+            self._file.close()
+            raise
+
+    def _remove(self) -> None:
+        """Others may go on with what they have open; the locks are of the file, and go with it."""
+        for path in (self._path, self._path.with_name(self._path.name + "-lock")):
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of it, with what waits written."""
@@ -72,36 +90,46 @@ class SharedFile:
         self._file.close()
 
     def read(self, meaning: bytes, key: bytes) -> list[bytes]:
-        """What is there under this key with this meaning, in either half."""
-        with self._file.begin() as reading:
-            key = meaning + self._epoch(reading, meaning) + key
-            return [value for half in self._halves if (value := reading.get(key, db=half)) is not None]
+        """What is there under this key with this meaning, in either half; nothing once there was trouble."""
+        if self.trouble:
+            return []
+        try:
+            with self._file.begin() as reading:
+                key = meaning + self._epoch(reading, meaning) + key
+                return [value for half in self._halves if (value := reading.get(key, db=half)) is not None]
+        except lmdb.Error as error:
+            self.trouble = str(error)
+            return []
 
     def epoch(self, meaning: bytes) -> bytes:
         """How often its answers had been forgotten when that was last looked at: a part of the keys of those that are not.
 
         What was found out before another process forgot is so never believed after that.
         """
-        known = self._epochs.get(meaning)
-        if known is None:
-            with self._file.begin() as reading:
-                known = self._epoch(reading, meaning)
-        return known
+        if meaning not in self._epochs:
+            self.read(meaning, b"")
+        return self._epochs.get(meaning, _FIRST)
 
     def _epoch(self, reading: lmdb.Transaction, meaning: bytes) -> bytes:
         epoch = self._epochs[meaning] = bytes(reading.get(meaning, _FIRST, db=self._meta))
         return epoch
 
     def forget(self, meaning: bytes) -> None:
-        """Have nobody believe what was written with this meaning so far."""
-        with self._file.begin(write=True) as writing:
-            epoch = (int.from_bytes(self._epoch(writing, meaning)) + 1).to_bytes(len(_FIRST))
-            writing.put(meaning, epoch, db=self._meta)
-        self._epochs[meaning] = epoch
+        """Have nobody believe what was written with this meaning so far. Where that cannot be told, the file goes."""
+        try:
+            with self._file.begin(write=True) as writing:
+                epoch = (int.from_bytes(self._epoch(writing, meaning)) + 1).to_bytes(len(_FIRST))
+                writing.put(meaning, epoch, db=self._meta)
+        except lmdb.Error as error:
+            self.trouble = str(error)
+            with suppress(OSError):
+                self._remove()
+        else:
+            self._epochs[meaning] = epoch
 
     def put(self, key: bytes, value: bytes) -> None:
         """Have this written by the next `flush`."""
-        if len(self._waiting) < MOST_WAITING:
+        if len(self._waiting) < MOST_WAITING and not self.trouble:
             self._waiting.append((key, value))
         else:
             self.lost += 1

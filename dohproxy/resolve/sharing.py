@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 
 import trio
 
 from dohproxy.cache.shared import SharedFile
 from dohproxy.contained import kept
+
+log = logging.getLogger(__name__)
 
 PAUSE = 0.2
 """Seconds between two times of writing: so much later others know, and so much is lost when the process is killed."""
@@ -23,7 +26,9 @@ async def keep_written(file: SharedFile, task_status: trio.TaskStatus[None] = tr
 
 
 async def _write(file: SharedFile) -> None:
-    while True:
+    while not file.trouble:
         await trio.sleep(PAUSE)
         if file.waits:
             await trio.to_thread.run_sync(file.flush)
+    log.warning("answers are not shared any more, until a restart: %s", file.trouble)
+    await trio.sleep_forever()

@@ -172,6 +172,53 @@ def test_a_file_of_something_else_is_made_anew(path: Path) -> None:
     file.close()
 
 
+def filled(path: Path, times: Times) -> SharedFile:
+    file = SharedFile(path, SIZE)
+    for number in range(1000):
+        tell(times.answers(file), question(f"n{number}.example"), answer(times.now(), f"n{number}.example"))
+    file.flush()
+    assert path.stat().st_size > 5 * DAMAGED_FROM
+    return file
+
+
+DAMAGED_FROM = 8192
+"""Behind the two pages that tell where the others are."""
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as opened:
+        opened.seek(DAMAGED_FROM)
+        opened.write(bytes(path.stat().st_size - DAMAGED_FROM))
+
+
+@pytest.mark.parametrize("damage", [overwrite, lambda path: os.truncate(path, 5 * DAMAGED_FROM)])
+def test_one_that_was_damaged_is_made_anew(path: Path, damage: Callable[[Path], None]) -> None:
+    times = Times()
+    filled(path, times).close()
+    damage(path)
+    file = SharedFile(path, SIZE)
+    assert times.answers(file).get(question("n1.example")) is None
+    tell(times.answers(file), question(), answer(times.now()))
+    file.flush()
+    assert times.answers(file).get(question())
+    file.close()
+
+
+def test_one_damaged_while_it_is_open_is_asked_no_more_and_what_it_cannot_forget_goes_with_it(path: Path) -> None:
+    times = Times()
+    file = filled(path, times)
+    answers = times.answers(file)
+    overwrite(path)
+    assert answers.get(question("n1.example")) is None
+    assert file.trouble
+    tell(answers, question(), answer(times.now()))
+    assert not file.waits
+    assert path.exists()
+    answers.clear()
+    assert not path.exists()
+    file.close()
+
+
 def in_another_process(path: Path, ours: SharedFile, act: Callable[[SharedFile], None]) -> None:
     """Have it done with a file of its own: LMDB opens one only once a process."""
     if (child := os.fork()) == 0:

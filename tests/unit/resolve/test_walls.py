@@ -32,7 +32,7 @@ class Met:
 
 
 class File:
-    waits = True
+    waits, trouble = True, ""
 
     def __init__(self) -> None:
         self.flush, self.closed = Met(), 0
@@ -56,6 +56,19 @@ async def test_shared_answers_are_written_after_a_defect(caplog: pytest.LogCaptu
             nursery.cancel_scope.cancel()
     assert told(caplog) == [Defect, Defect]
     assert file.closed == 1
+
+
+async def test_that_answers_are_not_shared_any_more_is_told_once(
+    nursery: trio.Nursery, autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    file: Any = File()
+    file.waits = False
+    await nursery.start(keep_written, file)
+    await trio.sleep(10)
+    assert not caplog.messages
+    file.trouble = "located page was wrong type"
+    await trio.sleep(10)
+    assert caplog.messages == ["answers are not shared any more, until a restart: located page was wrong type"]
 
 
 @pytest.mark.parametrize("keeps", [False, True])
