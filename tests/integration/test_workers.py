@@ -14,6 +14,7 @@ from pathlib import Path
 import dns.flags
 import dns.message
 import dns.rcode
+import lmdb
 import pytest
 from programs import wait_until
 from real_peers import Proxy, World, ask, facts
@@ -112,6 +113,26 @@ def test_a_killed_worker_costs_no_more_than_what_it_was_answering(two: Two) -> N
     assert two.pids()[0] == before[0]
     assert not any(asker.wrong for asker in load.askers)
     assert max(asker.lost for asker in load.askers) <= 1
+
+
+def test_what_workers_have_found_out_is_there_after_them(world: World, tmp_path: Path) -> None:
+    shared = tmp_path / "answers"
+    with Two(tmp_path, world.config(more=f'{TWO}[cache]\nshared = "{shared}"\n[log]\nqueries = true\n')) as two:
+        found = [facts(ask(two.port, name)) for name in NAMES]
+        wait_until(lambda: kept_in(shared) >= len(NAMES), 20, "the file")
+        for pid in two.pids().values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: two.served(0) == two.served(1) == 2, 20, "other workers")
+        before = len(two.said())
+        assert [facts(ask(two.port, name)) for name in NAMES] == found
+        wait_until(lambda: two.said()[before:].count("source=cache") == len(NAMES), 5, "the log of answers that were at hand")
+    assert {answer[:2] for answer in found} == {SECURE}
+
+
+def kept_in(shared: Path) -> int:
+    """How many answers stand in a file of shared ones."""
+    with lmdb.open(str(shared), subdir=False, readonly=True, lock=False, max_dbs=3) as file, file.begin() as reading:
+        return sum(reading.stat(file.open_db(half, reading, create=False))["entries"] for half in (b"0", b"1"))
 
 
 def test_a_reload_under_load_loses_nothing(two: Two, world: World) -> None:
