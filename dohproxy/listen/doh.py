@@ -11,7 +11,7 @@ import trio
 
 from dohproxy.errors import MalformedMessage
 from dohproxy.listen.intake import Intake
-from dohproxy.listen.quic_queries import StreamQueries
+from dohproxy.listen.stream_queries import StreamQueries
 from dohproxy.listen.tcp import Served
 from dohproxy.listen.tls_stream import TlsStream
 from dohproxy.model import Attested, Peer, Transport

@@ -14,8 +14,8 @@ from aioquic.quic import events
 
 from dohproxy.contained import contained
 from dohproxy.listen.intake import Intake
-from dohproxy.listen.quic_queries import StreamQueries
 from dohproxy.listen.quic_table import QuicTable
+from dohproxy.listen.stream_queries import StreamQueries
 from dohproxy.model import Attested, Peer, Transport
 from dohproxy.protocol.quic_server import ServerConnection
 
