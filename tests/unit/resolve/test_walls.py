@@ -32,7 +32,7 @@ class Met:
 
 
 class File:
-    waits, trouble = True, ""
+    waits, trouble, lost = True, "", 0
 
     def __init__(self) -> None:
         self.flush, self.closed = Met(), 0
@@ -58,7 +58,7 @@ async def test_shared_answers_are_written_after_a_defect(caplog: pytest.LogCaptu
     assert file.closed == 1
 
 
-async def test_that_answers_are_not_shared_any_more_is_told_once(
+async def test_that_answers_are_not_shared_is_told_but_not_all_the_time(
     nursery: trio.Nursery, autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     file: Any = File()
@@ -66,6 +66,13 @@ async def test_that_answers_are_not_shared_any_more_is_told_once(
     await nursery.start(keep_written, file)
     await trio.sleep(10)
     assert not caplog.messages
+    for lost in (5, 7, 9):
+        file.lost = lost
+        await trio.sleep(10)
+    assert caplog.messages == ["5 answers could not be shared so far: the disk is full, or slow"]
+    await trio.sleep(60)
+    assert caplog.messages[1:] == ["9 answers could not be shared so far: the disk is full, or slow"]
+    caplog.clear()
     file.trouble = "located page was wrong type"
     await trio.sleep(10)
     assert caplog.messages == ["answers are not shared any more, until a restart: located page was wrong type"]
