@@ -187,6 +187,12 @@ def test_reloads_under_load_lose_nothing(world: World, tmp_path: Path) -> None:
     assert load.said[SECURE] > 100
 
 
+def counts(proxy: Proxy, what: str) -> bool:
+    """Whether it says that by now; what it says comes soon after it was asked."""
+    proxy.send(signal.SIGUSR1)
+    return f" {what} " in proxy.log.read_text()
+
+
 def test_sigterm_ends_it_in_three_seconds_with_answers_out(world: World, second: Unbound, fragile: str, tmp_path: Path) -> None:
     with Proxy(tmp_path, world.config(fragile)) as proxy:
         assert said(proxy.port, fresh()) == SECURE
@@ -195,6 +201,7 @@ def test_sigterm_ends_it_in_three_seconds_with_answers_out(world: World, second:
         with socket.create_connection(("127.0.0.1", proxy.port)) as client:
             wire = query.to_wire()
             client.sendall(len(wire).to_bytes(2) + wire)
+            wait_until(lambda: counts(proxy, "tcp_queries=1"), what="the query to be taken")
             threading.Timer(0.5, second.send, [signal.SIGCONT]).start()
             took = proxy.stop()
             client.settimeout(2)
@@ -210,7 +217,7 @@ def test_sigterm_does_not_wait_for_an_upstream_that_stalls(world: World, second:
         second.send(signal.SIGSTOP)
         with socket.socket(type=socket.SOCK_DGRAM) as client:
             client.sendto(dns.message.make_query(fresh(), "A").to_wire(), ("127.0.0.1", proxy.port))
-            time.sleep(0.1)
+            wait_until(lambda: counts(proxy, "udp_queries=2"), what="the query to be taken")
             assert proxy.stop() < 3
 
 
