@@ -59,7 +59,7 @@ class SharedFile:
         _check_owner(path)
         try:
             self._open(size)
-        except lmdb.Error:  # a machine that went down at the wrong moment: what is lost is only a cache
+        except (lmdb.Error, OSError):  # a machine that went down at the wrong moment: what is lost is only a cache
             try:
                 self._remove()
                 self._open(size)
@@ -75,7 +75,7 @@ class SharedFile:
             self._meta = self._file.open_db(b"meta")
             self._halves = tuple(self._file.open_db(name) for name in _HALVES)
             self._file.reader_check()  # of processes that were killed
-        except lmdb.Error:
+        except (lmdb.Error, OSError):
             self._file.close()
             raise
 
@@ -98,7 +98,7 @@ class SharedFile:
                 key = meaning + self._epoch(reading, meaning) + key
                 return [value for half in self._halves if (value := reading.get(key, db=half)) is not None]
         except lmdb.Error as error:
-            self.trouble = str(error)
+            self._give_up(error)
             return []
 
     def epoch(self, meaning: bytes) -> bytes:
@@ -121,11 +121,15 @@ class SharedFile:
                 epoch = (int.from_bytes(self._epoch(writing, meaning)) + 1).to_bytes(len(_FIRST))
                 writing.put(meaning, epoch, db=self._meta)
         except lmdb.Error as error:
-            self.trouble = str(error)
-            with suppress(OSError):
-                self._remove()
+            self._give_up(error)
         else:
             self._epochs[meaning] = epoch
+
+    def _give_up(self, error: lmdb.Error) -> None:
+        """It goes, so that the next start makes it anew."""
+        self.trouble = str(error)
+        with suppress(OSError):
+            self._remove()
 
     def put(self, key: bytes, value: bytes) -> None:
         """Have this written by the next `flush`."""

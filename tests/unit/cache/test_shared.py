@@ -204,19 +204,24 @@ def test_one_that_was_damaged_is_made_anew(path: Path, damage: Callable[[Path], 
     file.close()
 
 
-def test_one_damaged_while_it_is_open_is_asked_no_more_and_what_it_cannot_forget_goes_with_it(path: Path) -> None:
+def test_one_damaged_while_it_is_open_is_asked_no_more_and_goes(path: Path) -> None:
     times = Times()
     file = filled(path, times)
     answers = times.answers(file)
     overwrite(path)
     assert answers.get(question("n1.example")) is None
     assert file.trouble
+    assert not path.exists()
     tell(answers, question(), answer(times.now()))
     assert not file.waits
-    assert path.exists()
     answers.clear()
-    assert not path.exists()
     file.close()
+
+
+def test_one_that_cannot_forget_goes(file: SharedFile, path: Path) -> None:
+    overwrite(path)
+    Times().answers(file).clear()
+    assert file.trouble and not path.exists()
 
 
 def in_another_process(path: Path, ours: SharedFile, act: Callable[[SharedFile], None]) -> None:
