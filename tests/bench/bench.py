@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from pathlib import Path
 import data
 import streams
 import systems
-from procs import Server, ServerFailed, blast
+from procs import Server, ServerFailed, blast, counted
 from systems import Job, System
 
 Metrics = dict[str, float]
@@ -36,6 +36,11 @@ MISS_RATE, HIT_RATES = 1000, (2000, 10000)  # queries a second
 ROUNDS, FEWER_ROUNDS = 7, {"memory": 3, "rules": 3}  # those take long, and vary little
 BAD = {"lost": "lost %", "wrong": "wrong %"}
 SPEED = {"qps": "q/s", "cpu": "cpu µs/q"} | BAD
+COUNTED = {  # perf's events, a thousand queries
+    "syscalls:sys_enter_epoll_wait": "turns/1000",
+    "syscalls:sys_enter_recvmmsg": "batches/1000",
+    "context-switches": "switches/1000",
+}
 RESIDENT = {"start": "start s", "rss": "RSS MiB"}
 
 
@@ -53,25 +58,32 @@ class Subject:
         job = Job(self.bench.work, run, self.port, self.upstream, self.bench.validate, block, self.bench.inbound)
         command = self.system.prepare(self.system.path or "", job)
         with Server(
-            self.name, command, self.port, SUT_CPU, run / "log", ready_zone=self.bench.ready_zone, patience=90 if block else 20
+            self.name,
+            command,
+            self.port,
+            self.bench.args.cpus,
+            run / "log",
+            ready_zone=self.bench.ready_zone,
+            patience=90 if block else 20,
         ) as self.server:
             yield self.server
 
     def load(self, queries: Path, *, window: int = 0, rate: float = 0, seconds: float = 20, once: bool = False) -> Metrics:
         """One run of the load generator, for some seconds or until each query was asked once."""
         before = self.server.cpu_seconds()
-        got = blast(
-            self.bench.work / "blast",
-            self.port,
-            queries,
-            GENERATOR_CPU,
-            seconds=seconds,
-            window=window,
-            rate=rate,
-            once=once,
-            ad=self.bench.validate,
-            timeout=2 if once or rate else 0.2,
-        )
+        with counted(self.server.pids(), [*COUNTED]) if self.bench.args.counts else nullcontext({}) as counts:
+            got = blast(
+                self.bench.work / "blast",
+                self.port,
+                queries,
+                GENERATOR_CPU,
+                seconds=seconds,
+                window=window,
+                rate=rate,
+                once=once,
+                ad=self.bench.validate,
+                timeout=2 if once or rate else 0.2,
+            )
         cpu = self.server.cpu_seconds() - before
         return {
             "qps": got["qps"],
@@ -80,7 +92,7 @@ class Subject:
             "p99": got["p99"],
             "lost": 100 * got["lost"] / max(1, got["sent"]),
             "wrong": 100 * got["wrong"] / max(1, got["sent"]),
-        }
+        } | {event: 1000 * count / max(1, got["received"]) for event, count in counts.items()}
 
     def hits(self, queries: Path) -> Metrics:
         return self.load(queries, window=self.bench.args.window or HIT_WINDOW, seconds=self.bench.args.seconds)
@@ -180,7 +192,12 @@ class Bench:
             job = Job(self.work, self.fresh_directory(), port, "", self.validate)
             self.stack.enter_context(
                 Server(
-                    f"upstream ({binary})", prepare(path, job), port, GENERATOR_CPU, job.run / "log", ready_zone=self.ready_zone
+                    f"upstream ({binary})",
+                    prepare(path, job),
+                    port,
+                    str(GENERATOR_CPU),
+                    job.run / "log",
+                    ready_zone=self.ready_zone,
                 )
             )
 
@@ -459,11 +476,11 @@ def digits(value: float | None) -> str:
 
 
 def print_table(bench: Bench, table: Table) -> None:
-    results = bench.results
-    rows = [["", "upstream", *table.figures.values(), *(f"SUT/peer {title}" for title in table.ratios.values())]]
+    results, titles = bench.results, table.figures | (COUNTED if bench.args.counts else {})
+    rows = [["", "upstream", *titles.values(), *(f"SUT/peer {title}" for title in table.ratios.values())]]
     upstreams = {s.name: s.upstream for s in bench.subjects}
     for name, upstream in upstreams.items():
-        figures = [digits(results.figure(name, metric)) for metric in table.figures]
+        figures = [digits(results.figure(name, metric)) for metric in titles]
         rows.append([name, upstream, *figures, *(results.ratio(name, metric) for metric in table.ratios)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -528,6 +545,8 @@ def arguments() -> argparse.Namespace:
     )
     add("--window", type=int, default=0, help=f"queries in flight; 0: {HIT_WINDOW} for hits, else {MISS_WINDOW}")
     add("--queries", type=int, default=0, help="of each run of fresh names; 0: as the scenario likes")
+    add("--cpus", default=str(SUT_CPU), help="where the systems run, as for taskset")
+    add("--counts", action="store_true", help="have perf count how often they turn, read datagrams, and leave the CPU")
     add("--work", type=Path, default=work, help="the directory that setup.sh filled")
     add("--json", type=Path, metavar="FILE", help="write all samples and ratios there")
     return parser.parse_args()

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -34,7 +34,7 @@ class Server:
     """A running server on 127.0.0.1. `ready_after` is the time in seconds from its start to its first right answer."""
 
     def __init__(
-        self, name: str, command: Sequence[str], port: int, cpu: int, log: Path, *, ready_zone: str, patience: float = 20
+        self, name: str, command: Sequence[str], port: int, cpus: str, log: Path, *, ready_zone: str, patience: float = 20
     ) -> None:
         self.name, self.port, self._log = name, port, log
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -42,7 +42,7 @@ class Server:
                 probe.bind(("127.0.0.1", port))
             except OSError as e:
                 raise ServerFailed(f"{name}: UDP port {port}: {e.strerror}") from e
-        wrapped = ["taskset", "-c", str(cpu), "setpriv", "--pdeathsig", "TERM", *command]
+        wrapped = ["taskset", "-c", cpus, "setpriv", "--pdeathsig", "TERM", *command]
         self._started = time.perf_counter()
         with log.open("wb") as out:
             self._process = subprocess.Popen(wrapped, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
@@ -126,6 +126,30 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
+
+
+@contextlib.contextmanager
+def counted(pids: Sequence[int], events: Sequence[str]) -> Iterator[dict[str, int]]:
+    """How often the kernel saw each of perf's events in these processes meanwhile; there when it ends."""
+    counts: dict[str, int] = {}
+    (control, order), (told, acknowledge) = os.pipe(), os.pipe()
+    command = ["perf", "stat", "-x,", "-D", "-1", f"--control=fd:{control},{acknowledge}", "-e", ",".join(events), "-p"]
+    with subprocess.Popen(
+        [*command, ",".join(map(str, pids))], stderr=subprocess.PIPE, text=True, pass_fds=(control, acknowledge)
+    ) as perf:
+        os.close(control)
+        os.close(acknowledge)
+        os.write(order, b"enable\n")
+        if not os.read(told, 16):
+            raise ServerFailed(f"perf stat: {perf.communicate()[1].strip()}")
+        try:
+            yield counts
+        finally:
+            perf.send_signal(signal.SIGINT)
+            report = perf.communicate()[1]
+            os.close(order)
+            os.close(told)
+    counts |= {event: int(value) for value, event in re.findall(r"^(\d+),[^,]*,([^,]+),", report, re.MULTILINE)}
 
 
 def blast(
