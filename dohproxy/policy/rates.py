@@ -57,7 +57,8 @@ class Rates:
 
     def __init__(self, limits: ClientLimits, prefixes: Prefixes) -> None:
         self._price = 1 / limits.queries_per_second
-        self._credit = max(limits.burst - 1, 0) * self._price
+        self._credit = (max(limits.burst - 1, 0) + 0.5) * self._price
+        """Seconds; half a query's more, so that none of the burst is lost to rounding."""
         self._slip = limits.slip
         self._prefixes = prefixes
         self._hosts: dict[str, Bucket] = {}

@@ -20,6 +20,12 @@ def test_a_burst_passes_then_every_second_query_slips():
     assert [limits.charge("192.0.2.1", 100.0) for _ in range(8)] == [PASS] * 3 + [SILENCE, TRUNCATE] * 2 + [SILENCE]
 
 
+@given(st.floats(0, 1e8), st.integers(1, 2000), st.integers(1, 200))
+def test_a_burst_passes_whole_by_any_clock(now, rate, burst):
+    limits = make(rate=rate, burst=burst)
+    assert [limits.charge("192.0.2.1", now) for _ in range(burst + 1)] == [PASS] * burst + [SILENCE]
+
+
 def test_what_is_over_the_limit_costs_nothing():
     limits = make()
     [limits.charge("192.0.2.1", 100.0) for _ in range(100)]
