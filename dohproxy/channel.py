@@ -20,7 +20,7 @@ from dohproxy.config.settings import Settings
 from dohproxy.listen.sockets import Sockets
 
 MAX_MESSAGE, MAX_FILES = 256 << 10, 250
-"""Octets, and files beside them: somewhat more than what the kernel lets pass at once."""
+"""Octets, and files beside them; the kernel lets 253 files pass at once."""
 
 
 class Serve(Struct, frozen=True, tag=True):
@@ -29,6 +29,10 @@ class Serve(Struct, frozen=True, tag=True):
     sockets: tuple[int, ...]
     keeps: bool = True
     """Whether this worker is the one that keeps the anchors' state."""
+
+
+class More(Struct, frozen=True, tag=True):
+    """To a worker, after Serve: beside it are those of its files that found no room there."""
 
 
 class Reload(Struct, frozen=True, tag=True):
@@ -63,7 +67,7 @@ class Counted(Struct, frozen=True, tag=True):
     counters: dict[str, int | dict[str, int]]
 
 
-Message = Serve | Reload | Report | Stop | Ready | Reloaded | Alive | Counted
+Message = Serve | More | Reload | Report | Stop | Ready | Reloaded | Alive | Counted
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.Encoder().encode
 

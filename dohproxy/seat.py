@@ -10,7 +10,7 @@ from socket import socket
 
 import trio
 
-from dohproxy.channel import Counted, End, Message, Ready, Reload, Reloaded, Report, Serve, Stop, ends
+from dohproxy.channel import MAX_FILES, Counted, End, Message, More, Ready, Reload, Reloaded, Report, Serve, Stop, ends
 from dohproxy.listen.sockets import KEYS, Sockets
 from dohproxy.master import FAILED
 from dohproxy.telemetry.tally import summed
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 PROGRAM = (sys.executable, "-P", "-m", "dohproxy.supervised")
 SILENCE, PATIENCE = 5.0, 20.0
 """Seconds without a sign of life after which a worker counts as busy, and then as stuck: it is ended."""
-NOW = frozenset({"tcp_open"})
+NOW = frozenset({"tcp_open", "quic_open"})
 """Counters that tell how many there are, and not how many there were."""
 NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 """What the service manager tells the supervisor alone."""
@@ -45,7 +45,7 @@ class Seat:
         self._before: Mapping[str, int | dict[str, int]] = {}
         self._current: Mapping[str, int | dict[str, int]] = {}
         self._told, self._answered = trio.Event(), trio.Event()
-        self._took = False
+        self._took: bool | None = None
         self._stopping = False
         self.serves = False
         """Whether a worker serves here now."""
@@ -89,8 +89,12 @@ class Seat:
         self.sealed = sealed
         files = [sealed, *(sock.fileno() for sock in self._sockets.all())]
         counts = tuple(len(getattr(self._sockets, key)) for key in KEYS)
-        if not channel.put(Serve(counts, self.number == 0), *files) or self._stopping:
-            self.kill()
+        message: Message = Serve(counts, self.number == 0)
+        for at in range(0, len(files), MAX_FILES):
+            if not channel.put(message, *files[at : at + MAX_FILES]) or self._stopping:
+                self.kill()
+                return
+            message = More()
 
     async def _clear(self) -> None:
         """The worker is gone, or will be in a moment."""
@@ -103,7 +107,7 @@ class Seat:
         self._channel = self._process = None
         self._before = {name: 0 if name in NOW else value for name, value in self.counted.items()}
         self._current = {}
-        self.serves, self._silent, self._took, self.sealed = False, False, False, -1
+        self.serves, self._silent, self._took, self.sealed = False, False, None, -1
         self._changed()
         self._answered.set()
         self._told.set()
@@ -142,11 +146,11 @@ class Seat:
             log.warning("worker %d %s", self.number, "is silent, and is asked nothing" if silent else "is heard of again")
             self._changed()
 
-    async def reload(self, sealed: int) -> bool:
-        """Have the worker serve by these settings; whether it does."""
-        self._took, self._answered = False, trio.Event()
+    async def reload(self, sealed: int) -> bool | None:
+        """Have the worker serve by these settings; whether it does, or None if it ended before it told."""
+        self._took, self._answered = None, trio.Event()
         if self._channel is None or not self._channel.put(Reload(), sealed):
-            return False
+            return None
         await self._answered.wait()
         if self._took:
             self.sealed = sealed

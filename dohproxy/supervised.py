@@ -101,6 +101,10 @@ def main() -> int:
         return OK
     message, files = received
     assert isinstance(message, Serve), "what comes first"
+    while len(files) <= sum(message.sockets):
+        if (received := channel.get_now()) is None:
+            return OK
+        files += received[1]
     settings, sockets = unseal(files[0]), handed_over(files[1:], message.sockets)
     sink = logs.set_up(settings.log)
     _sign(sys.argv[1])

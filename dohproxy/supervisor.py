@@ -12,6 +12,7 @@ import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -198,7 +199,9 @@ class Supervisor:
         """Have one worker try, and then all others follow; where none serves, the next to start have these."""
         fresh, before = seal(settings), self._sealed
         ahead = next((seat for seat in self._seats if seat.serves), None)
-        if ahead is not None and not await ahead.reload(fresh):
+        if ahead is not None and not (took := await ahead.reload(fresh)):
+            if took is None:
+                tell_kept(DohproxyError(f"worker {ahead.number} ended before it could tell whether it can use it"))
             os.close(fresh)
             return
         self._sealed = fresh
@@ -224,4 +227,8 @@ class Supervisor:
 
 
 def _how(status: int) -> str:
-    return f"status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
+    if status >= 0:
+        return f"status {status}"
+    with suppress(ValueError):  # real-time signals but the first and the last have no names
+        return f"by {signal.Signals(-status).name}"
+    return f"by signal {-status}"

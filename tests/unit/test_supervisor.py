@@ -11,7 +11,9 @@ import time
 
 import pytest
 
+from dohproxy.seat import NOW
 from dohproxy.supervisor import FIRST_WAIT, LONG_LIFE, MAX_WAIT, BackOff
+from dohproxy.telemetry.counters import Counters
 
 FAKES = """
 import os, sys, time
@@ -65,6 +67,8 @@ class Service:
         from dohproxy.errors import NotReady
         if FAULT == "reload" or FAULT == "follow" and not self.keeps:
             raise NotReady("no such CA file")
+        if FAULT == "dies":
+            os.kill(os.getpid(), 9)
         GENERATION = settings.file
 
 worker.Service = Service
@@ -81,7 +85,7 @@ dohproxy.seat.PATIENCE = float(os.environ.get("PATIENCE", "20"))
 dohproxy.seat.SILENCE = float(os.environ.get("SILENCE", "5"))
 command = (sys.executable if os.environ["FAULT"] != "gone" else "/nowhere/python", "-c", open(sys.argv[1]).read())
 supervisor.Supervisor.__init__.__defaults__ = (command,)
-here = (Endpoint("127.0.0.1", 0),)
+here = tuple(Endpoint(f"127.0.0.{number + 1}", 0) for number in range(int(os.environ.get("ADDRESSES", "1"))))
 reads = 0
 
 def settings(file):
@@ -208,6 +212,14 @@ def test_a_killed_worker_is_back_and_what_waited_for_it_is_answered(start):
     two.wait_for("counters: .*worker_restarts=1")
 
 
+def test_a_signal_without_a_name_costs_a_worker_and_no_more(start):
+    two = start()
+    os.kill(two.pids()[1], signal.SIGRTMIN + 1)
+    two.wait_for("worker 1 serves", 2)
+    assert f"worker 1 ended (by signal {signal.SIGRTMIN + 1}); another takes its place" in two.said()
+    assert "Traceback" not in two.said()
+
+
 def test_a_worker_that_hangs_is_replaced(start):
     two = start(PATIENCE="3")
     two.ask(b"hang", timeout=0.01)
@@ -267,6 +279,16 @@ def test_what_cannot_be_used_changes_nothing(start, fault, why):
     assert "supervisor: reloaded" not in two.said()
 
 
+def test_what_a_worker_dies_of_changes_nothing(start):
+    two = start("dies")
+    two.popen.send_signal(signal.SIGHUP)
+    two.wait_for(
+        "not reloaded: worker 0 ended before it could tell whether it can use it; serving by the configuration from before"
+    )
+    two.wait_for("worker 0 serves", 2)
+    two.answered_by({(pid, "old") for pid in two.pids().values()})
+
+
 def test_a_worker_that_cannot_follow_is_replaced(start):
     two = start("follow")
     before = two.pids()
@@ -305,6 +327,13 @@ def test_asked_twice_it_ends_at_once(start):
     begin = time.monotonic()
     assert two.end(signal.SIGINT) == 0
     assert time.monotonic() - begin < 1.5
+
+
+def test_workers_take_any_number_of_sockets(start):
+    two = start(ADDRESSES="140")
+    assert two.said().count("listening on") == 280
+    assert two.ask()
+    assert two.end(signal.SIGTERM) == 0
 
 
 def test_no_worker_outlives_its_supervisor(start):
@@ -370,6 +399,10 @@ def test_a_supervisor_is_small():
     loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"cryptography", "h2", "dns", "marisa_trie", "dohproxy.worker", "dohproxy.service", "dohproxy.build"}
     assert not heavy & set(loaded)
+
+
+def test_what_a_lost_worker_had_open_is_open_no_more():
+    assert {name for name in Counters.__struct_fields__ if name.endswith("_open")} == NOW
 
 
 def test_backing_off():
