@@ -6,6 +6,8 @@ from importlib import import_module
 
 import click
 
+from dohproxy.wire.choice import trouble
+
 COMMANDS = {
     "run": "Serve, until told to stop.",
     "check": "Say what is wrong with a configuration.",
@@ -30,6 +32,8 @@ class Lazy(click.Group):
         """The subcommand of that name, imported now; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
+        if wrong := trouble():
+            raise click.ClickException(wrong)
         found: click.Command = import_module(f"dohproxy.cli.{cmd_name}").command
         return found
 

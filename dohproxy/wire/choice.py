@@ -1,16 +1,27 @@
 """Which code runs where there is compiled code and its twin in Python.
 
 The environment variable DOHPROXY_CORE chooses: `compiled` (an error if it is not there), `pure`, or `off`, where nothing is
-compiled and no finished reply is replayed either. Unset, it is compiled if that is there.
+compiled and no finished reply is replayed either. Unset, it is compiled if that is there. Anything else ends the program.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from os import environ
 from types import ModuleType
 
 WISH = environ.get("DOHPROXY_CORE", "")
+WISHES = ("compiled", "pure", "off")
+
+
+def trouble() -> str:
+    """Why what is wished for cannot be had; "" if it can."""
+    if WISH and WISH not in WISHES:
+        return f"DOHPROXY_CORE={WISH}: neither {', '.join(WISHES[:-1])} nor {WISHES[-1]}"
+    if WISH == "compiled" and find_spec("dohproxy.wire._compiled") is None:
+        return "DOHPROXY_CORE=compiled: nothing is compiled in this build"
+    return ""
 
 
 def compiled_part(package: str) -> ModuleType | None:

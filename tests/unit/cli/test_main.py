@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -28,6 +29,13 @@ def test_every_subcommand_has_help(name: str) -> None:
 
 def test_version() -> None:
     assert CliRunner().invoke(main, ["version"]).output == f"dohproxy {__version__} (core: {KIND})\n"
+
+
+def test_a_core_that_cannot_be_had_is_told() -> None:
+    environ = os.environ | {"DOHPROXY_CORE": "fast"}
+    version = [sys.executable, "-m", "dohproxy", "version"]
+    done = subprocess.run(version, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: DOHPROXY_CORE=fast: neither compiled, pure nor off\n")
 
 
 @pytest.mark.parametrize("arguments", [["rnu"], ["check"], ["run", "--colour"], ["query"]])
