@@ -140,9 +140,9 @@ class NotReady(ResolveError):
 
 
 class Overloaded(ResolveError):
-    """Too many questions are in flight."""
+    """Too many questions wait at an upstream: it does not keep up."""
 
-    code = 0
+    code = 23
 
 
 class BudgetExhausted(ResolveError):

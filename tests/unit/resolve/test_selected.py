@@ -14,6 +14,7 @@ from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, Overloa
 from dohproxy.model import Ede
 from dohproxy.resolve.health import Health
 from dohproxy.resolve.selected import Group
+from dohproxy.telemetry.counters import NETWORK_ERROR
 
 
 @pytest.fixture
@@ -57,6 +58,13 @@ async def test_a_failure_goes_on_at_once_with_the_next(autojump_clock: MockClock
     before = trio.current_time()
     assert await group.resolve(query("www.example.")) is GOOD
     assert trio.current_time() == before
+
+
+async def test_that_no_upstream_has_room_is_told_as_their_failure(autojump_clock: MockClock, start: Start) -> None:
+    group = await start(Fake("first", Overloaded("full")), Fake("second", Overloaded("full")))
+    with pytest.raises(Overloaded) as caught:
+        await group.resolve(query("www.example."))
+    assert [ede.code for ede in caught.value.edes] == [NETWORK_ERROR]
 
 
 @pytest.mark.parametrize("rcode", [1, 2, 4, 5])
