@@ -1,13 +1,15 @@
 """Which worker a datagram is for: a name always goes to the same, so that no two ask for it or remember it.
 
 The kernel runs a program on each datagram (SO_ATTACH_REUSEPORT_CBPF, socket(7)), which hashes the first octets of the name in
-the question, whatever their case. Where the kernel takes none, it spreads datagrams by the addresses and ports of both sides.
+the question, whatever their case; nobody can tell which names have the same worker. Where the kernel takes no program, it
+spreads datagrams by the addresses and ports of both sides.
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import secrets
 import socket
 import struct
 from collections.abc import Sequence
@@ -19,11 +21,11 @@ _ATTACH: Final = 51
 """SO_ATTACH_REUSEPORT_CBPF; not in the socket module."""
 _NAME: Final = 12
 """Where the name begins (RFC 1035 4.1)."""
-_LOWER: Final = 0x20202020
-_FACTOR: Final = 0x9E3779B1
-"""Odd, and with its bits well spread."""
-_WORDS: Final = 5
-"""Of four octets each, that are looked at: the names of a zone differ early."""
+_OCTETS: Final = 24
+"""How many of the name are looked at: the names of a zone differ early."""
+_LOWER: Final = 0x20
+_SEED: Final = secrets.randbits(32)
+_FACTOR: Final = secrets.randbits(29) << 3 | 5
 
 
 class _Step(NamedTuple):
@@ -36,15 +38,25 @@ class _Step(NamedTuple):
 
 
 def _load(at: int) -> _Step:
-    return _Step(0x20, value=at)
+    return _Step(0x30, value=at)
 
 
-_SIZE, _ZERO, _HASH = _Step(0x80), _Step(0x00), _Step(0x60)  # into A; the hash is kept in M[0]
-_KEEP, _HASH_TO_X, _A_TO_X = _Step(0x02), _Step(0x61), _Step(0x07)
-_ADD_X, _XOR_X = _Step(0x0C), _Step(0xAC)
-_MULTIPLY, _LOWERED, _HIGH = _Step(0x24, value=_FACTOR), _Step(0x44, value=_LOWER), _Step(0x74, value=15)
-_MIX: Final = (_LOWERED, _HASH_TO_X, _ADD_X, _MULTIPLY, _A_TO_X, _HIGH, _XOR_X, _KEEP)
-"""With a word w in A: h = (h + w) * factor; h ^= h >> 15."""
+def _skip(steps: int) -> _Step:
+    return _Step(0x05, value=steps)
+
+
+_SIZE, _CONSTANT, _A_TO_X, _X_TO_A = 0x80, 0x00, 0x07, 0x87
+_MORE, _EQUAL, _RETURN = 0x35, 0x15, 0x06
+_MIX: Final = (
+    _Step(0x44, value=_LOWER),
+    _Step(0x0C),
+    _Step(0x24, value=_FACTOR),
+    _Step(_A_TO_X),
+    _Step(0x74, value=15),
+    _Step(0xAC),
+    _Step(_A_TO_X),
+)
+"""With an octet in A and the hash h in X: h = ((octet | 0x20) + h) * factor; h ^= h >> 15."""
 
 
 def steer(sock: socket.socket, targets: Sequence[int]) -> bool:
@@ -60,11 +72,19 @@ def steer(sock: socket.socket, targets: Sequence[int]) -> bool:
 
 
 def _program(targets: Sequence[int]) -> list[_Step]:
-    """What answers the number of the socket; that of the first for what is too short to hold a name."""
-    code = [_ZERO, _KEEP]
-    for at in range(_NAME, _NAME + 4 * _WORDS, 4):
-        code += [_SIZE, _Step(0x35, if_false=1 + len(_MIX), value=at + 4), _load(at), *_MIX]  # if there are so many octets
-    code += [_HASH, _Step(0x94, value=len(targets))]  # modulo
+    """What answers the number of the socket: by the name up to its end, or to that of the datagram."""
+    found: list[_Step] = [_Step(_X_TO_A), _Step(0x74, value=16), _Step(0x94, value=len(targets))]  # its high half, modulo
     for place, target in enumerate(targets):
-        code += [_Step(0x15, if_false=1, value=place), _Step(0x06, value=target)]  # if that is it, return
-    return [*code, _Step(0x06, value=targets[0])]
+        found += [_Step(_EQUAL, if_false=1, value=place), _Step(_RETURN, value=target)]  # if that is it, return
+    hashed: list[_Step] = []
+    for at in reversed(range(_NAME, _NAME + _OCTETS)):
+        hashed[:0] = (
+            _Step(_SIZE),
+            _Step(_MORE, if_true=1, value=at + 1),
+            _skip(len(hashed) + len(_MIX) + 3),
+            _load(at),
+            _Step(_EQUAL, if_false=1),
+            _skip(len(hashed) + len(_MIX)),
+            *_MIX,
+        )
+    return [_Step(_CONSTANT, value=_SEED), _Step(_A_TO_X), *hashed, *found, _Step(_RETURN, value=targets[0])]
