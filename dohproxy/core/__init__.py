@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dohproxy.core import pure
-from dohproxy.core.pure import Counts, Failed, Groups, Kept, Miss, Recall, Tell
+from dohproxy.core.pure import Counts, Failed, Groups, Kept, Limit, Miss, Recall, Tell
 from dohproxy.model import Peer, Transport
 from dohproxy.wire.choice import WISH, compiled_part
 
@@ -61,8 +61,8 @@ def recaller(now: Callable[[], float], tell: Tell, tell_all: bool = False, faile
     return made
 
 
-def datagrams(sock: socket.socket, recall: Recall, counts: Counts, wildcard: bool) -> Datagrams:
+def datagrams(sock: socket.socket, recall: Recall, counts: Counts, wildcard: bool, limit: Limit | None = None) -> Datagrams:
     """What takes the datagrams of a socket, and answers what `recall` knows."""
     kind = _compiled if _compiled is not None and isinstance(recall, _compiled.Recaller) else pure
-    made: Datagrams = kind.Datagrams(sock, recall, counts, wildcard)
+    made: Datagrams = kind.Datagrams(sock, recall, counts, wildcard, limit)
     return made

@@ -69,6 +69,11 @@ cdef enum:
     OPT = 11
     MAX_CLIENTS = 65536
 
+cdef enum:  # what becomes of a query
+    MISS
+    READY
+    SILENCE
+
 cdef struct Head:  # HEAD, in C
     double born
     double until
@@ -284,7 +289,7 @@ cdef bytes octets_of(void *start, Py_ssize_t size):
 cdef class Datagrams:
     """The datagrams of one socket: see `dohproxy.core.pure.Datagrams`."""
 
-    cdef object _socket, _counters
+    cdef object _socket, _counters, _limit
     cdef dict _hosts
     cdef Recaller _recall
     cdef int _fd
@@ -305,9 +310,9 @@ cdef class Datagrams:
         PyMem_Free(self._in)
         PyMem_Free(self._out)
 
-    def __init__(self, socket, Recaller recall, counters, bint wildcard):
+    def __init__(self, socket, Recaller recall, counters, bint wildcard, limit=None):
         self._socket, self._fd = socket, socket.fileno()  # held, so that the number stays this socket's
-        self._recall, self._counters, self._wildcard = recall, counters, wildcard
+        self._recall, self._counters, self._wildcard, self._limit = recall, counters, wildcard, limit
         self._hosts = {}
 
     cdef int _receive(self) noexcept:
@@ -323,7 +328,7 @@ cdef class Datagrams:
         return recvmmsg(self._fd, self._in, BATCH, MSG_DONTWAIT, NULL)
 
     def take(self):
-        cdef int received = self._receive(), hits = 0, i = 0
+        cdef int received = self._receive(), hits = 0, i = 0, outcome
         cdef int rcodes[16]
         cdef int secured[8]
         if received < 0:
@@ -337,10 +342,11 @@ cdef class Datagrams:
         while i < received:
             try:  # around all, for an exception is a defect: it makes its query a miss, and costs the others nothing
                 while i < received:
-                    if self._replay(i, now, &self._out[hits], secured):
+                    outcome = self._answer(i, now, &self._out[hits], secured)
+                    if outcome == READY:
                         rcodes[self._slots[i].reply[3] & 15] += 1
                         hits += 1
-                    else:
+                    elif outcome == MISS:
                         misses.append(self._miss(i))
                     i += 1
             except Exception as error:
@@ -351,8 +357,31 @@ cdef class Datagrams:
         self._send(hits)
         return misses
 
-    cdef bint _replay(self, int i, double now, mmsghdr *out, int *secured) except -1:
+    cdef int _answer(self, int i, double now, mmsghdr *out, int *secured) except -1:
         """Make the reply to a query ready to be sent, if there is one at hand."""
+        cdef bytes refusal
+        if self._limit is not None:
+            refusal = self._limit(self._query(i), self._host(&self._slots[i].client), now)
+            if refusal is not None:
+                self._copy(i, refusal, out)
+                return READY if refusal else SILENCE
+        return READY if self._replay(i, now, out, secured) else MISS
+
+    cdef void _copy(self, int i, bytes reply, mmsghdr *out):
+        cdef Py_ssize_t size = min(PyBytes_GET_SIZE(reply), SLOT)
+        memcpy(self._slots[i].reply, PyBytes_AS_STRING(reply), size)
+        self._address_back(i, size, out)
+
+    cdef void _address_back(self, int i, Py_ssize_t size, mmsghdr *out) noexcept:
+        """Have the reply in this slot, of so many octets, leave to where the query came from."""
+        cdef Slot *slot = &self._slots[i]
+        slot.written.iov_base, slot.written.iov_len = slot.reply, size
+        out.msg_hdr = self._in[i].msg_hdr
+        out.msg_hdr.msg_iov = &slot.written
+        if self._wildcard:
+            turned(&out.msg_hdr)
+
+    cdef bint _replay(self, int i, double now, mmsghdr *out, int *secured) except -1:
         cdef Slot *slot = &self._slots[i]
         cdef Recaller recall = self._recall
         cdef bytes prefix = recall._prefix_of(&slot.client)
@@ -363,19 +392,14 @@ cdef class Datagrams:
         finished = recall._look_up(prefix, slot.query, self._in[i].msg_len, now, &seen, &head)
         if finished is None:
             return False
-        cdef bytes packed = packed_of(finished), reply
+        cdef bytes packed = packed_of(finished)
         cdef Py_ssize_t limit = min(seen.limit, recall._payload_size), size = size_of(packed, &head)
         if size <= limit:
             write(packed, &head, slot.query, &seen, now, slot.reply)
+            self._address_back(i, size, out)
         else:
-            reply = recall._rendered(packed, &head, slot.query, &seen, now, limit)
-            size = min(len(reply), SLOT)
-            memcpy(slot.reply, PyBytes_AS_STRING(reply), size)
-        slot.written.iov_base, slot.written.iov_len = slot.reply, size
-        out.msg_hdr = self._in[i].msg_hdr
-        out.msg_hdr.msg_iov = &slot.written
-        if self._wildcard:
-            turned(&out.msg_hdr)
+            self._copy(i, recall._rendered(packed, &head, slot.query, &seen, now, limit), out)
+            size = slot.written.iov_len
         if head.told or recall._tell_all:
             recall._tell(self._query(i), name_of(&slot.client)[0], UDP, finished, size)
         else:

@@ -42,8 +42,13 @@ class Recall(Protocol):
     """Monotonic time in seconds."""
 
     def __call__(self, wire: bytes, peer: Peer, transport: Transport, now: float | None = None) -> bytes | None:
-        """The finished reply, if one is at hand, or b"" for silence; `now` where the time is known already."""
+        """The finished reply, if one is at hand; `now` where the time is known already."""
         ...
+
+
+Limit = Callable[[bytes, str, float], bytes | None]
+"""Is asked of each query: by the query, its client's address and the time what is replied in place of an answer, b"" for
+silence; None where it may be answered."""
 
 
 class Counts(Protocol):
@@ -144,14 +149,15 @@ def _shortened(packed: bytes, count: int, name_size: int, opt_at: int, limit: in
 class Datagrams:
     """The datagrams of one socket, which is non-blocking; `wildcard` if it has more than one address."""
 
-    def __init__(self, sock: socket.socket, recall: Recall, counts: Counts, wildcard: bool) -> None:
+    def __init__(self, sock: socket.socket, recall: Recall, counts: Counts, wildcard: bool, limit: Limit | None = None) -> None:
         self._now, self._recall, self._counts = recall.now, recall.__call__, counts  # a bound method is called quicker
+        self._limit = limit
         self._family, self._batch = sock.family, Batch(sock, wildcard)
         self._hosts: dict[bytes, str] = {}
 
     def take(self) -> list[Miss]:
         """Take a batch of queries and answer what is at hand; the others."""
-        recall, counts, rcodes, batch = self._recall, self._counts, self._counts.rcodes, self._batch
+        recall, limit, counts, rcodes, batch = self._recall, self._limit, self._counts, self._counts.rcodes, self._batch
         try:
             queries, clients = batch.receive()
         except BlockingIOError:
@@ -163,8 +169,8 @@ class Datagrams:
         misses, replies = list[Miss](), list[tuple[int, bytes]]()
         for i, (wire, client) in enumerate(zip(queries, clients, strict=True)):
             host = hosts.get(client) or self._host(client)
-            reply = recall(wire, host, _UDP, now)
-            if reply is None:
+            reply = None if limit is None else limit(wire, host, now)
+            if reply is None and (reply := recall(wire, host, _UDP, now)) is None:
                 misses.append((wire, host, batch.origin(i)))
             elif reply:
                 rcodes[reply[3] & 15] += 1

@@ -7,7 +7,7 @@ from typing import Protocol
 import trio
 
 from dohproxy.config.settings import ClientLimits, Listen
-from dohproxy.core.pure import Recall
+from dohproxy.core.pure import Limit
 from dohproxy.listen import Front
 from dohproxy.listen.limited import Limited
 from dohproxy.policy.rates import Prefixes, Rates
@@ -127,10 +127,10 @@ class Intake:
         self._clients = clients
         self._prefixes = Prefixes(clients.ipv4_prefix, clients.ipv6_prefix)
         self._rooms: dict[bytes, OwnRoom] = {}
-        self.recall: Recall = self.front.recall
-        """Knows the finished replies for datagrams, and which clients are over their rate."""
+        self.limited: Limit | None = None
+        """Knows which clients ask too often by UDP; None if they may ask as often as they like."""
         if clients.queries_per_second:
-            self.recall = Limited(self.front.recall, Rates(clients, self._prefixes), self.counters)
+            self.limited = Limited(Rates(clients, self._prefixes), self.counters)
 
     def room(self, host: str) -> Room:
         """Where a query of the client at this address has to find room."""

@@ -44,7 +44,8 @@ class UdpListener:
 
     def renew(self) -> None:
         """Take datagrams by the limits that the intake has now."""
-        self._datagrams = datagrams(self._socket, self._intake.recall, self._counters, wants_packet_info(self._socket))
+        wildcard = wants_packet_info(self._socket)
+        self._datagrams = datagrams(self._socket, self._front.recall, self._counters, wildcard, self._intake.limited)
 
     async def run(self) -> None:
         """Serve until stopped; ends when the last answer is out."""

@@ -1,9 +1,10 @@
 """What a hit costs this process: CPU time per query from the socket and back, with no generator's speed in it.
 
-    python tests/bench/hit_cost.py [--queries 200000] [--names 10000] [--kind plain|mixed|long]
+    python tests/bench/hit_cost.py [--queries 200000] [--names 10000] [--kind plain|mixed|long] [--limited]
 
-plain: as a stub asks. mixed: EDNS, DO, cookies, padding and 0x20 in turn. long: replies that do not fit, truncated. Of the
-rounds the least is what to look at: what disturbs only adds. DOHPROXY_CORE=pure measures the twin.
+plain: as a stub asks. mixed: EDNS, DO, cookies, padding and 0x20 in turn. long: replies that do not fit, truncated.
+--limited: the client has a rate, which is never reached. Of the rounds the least is what to look at: what disturbs only adds.
+DOHPROXY_CORE=pure measures the twin.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from stages import Canned, answer
 from dohproxy import core
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
+from dohproxy.config.settings import ClientLimits
 from dohproxy.front import Front, Generation
+from dohproxy.listen.limited import Limited
 from dohproxy.model import Transport
+from dohproxy.policy.rates import Prefixes, Rates
 from dohproxy.telemetry.counters import Counters
 
 HOST = "127.0.0.1"
@@ -76,15 +80,16 @@ def batches(queries: list[bytes], count: int) -> Iterator[list[bytes]]:
         yield queries[at : at + 64]
 
 
-def cost(front: Front, queries: list[bytes], count: int) -> float:
+def cost(front: Front, queries: list[bytes], count: int, limited: bool) -> float:
     """Microseconds a hit."""
     counters = Counters()
+    limit = Limited(Rates(ClientLimits(1e9, 1000), Prefixes(32, 56)), counters) if limited else None
     with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
         for sock in (server, client):
             sock.bind((HOST, 0))
             sock.setblocking(False)
         client.connect(server.getsockname())
-        datagrams = core.datagrams(server, front.recall, counters, False)
+        datagrams = core.datagrams(server, front.recall, counters, False, limit)
         spent = 0.0
         for batch in batches(queries, count):
             for wire in batch:
@@ -103,10 +108,11 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100_000)
     parser.add_argument("--names", type=int, default=10_000)
     parser.add_argument("--kind", choices=("plain", "mixed", "long"), default="plain")
+    parser.add_argument("--limited", action="store_true")
     given = parser.parse_args()
     queries = queries_of(given.kind, given.names)
     front = trio.run(filled, queries, given.kind == "long")
-    rounds = sorted(cost(front, queries, given.queries // ROUNDS) for _ in range(ROUNDS))
+    rounds = sorted(cost(front, queries, given.queries // ROUNDS, given.limited) for _ in range(ROUNDS))
     print(f"{given.kind}, {core.KIND}: {rounds[0]:.2f} us a hit at least, {rounds[-1]:.2f} at most")
 
 

@@ -1,17 +1,13 @@
 """Clients' limits at the sockets: who asks too often by UDP, and who has too much under way."""
 
-import socket
-
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dohproxy.config.settings import ClientLimits, Listen
-from dohproxy.core import datagrams
 from dohproxy.listen.intake import Intake
-from dohproxy.listen.limited import Limited
 from dohproxy.listen.udp import UdpListener
-from dohproxy.model import Question, Transport
+from dohproxy.model import Question
 from dohproxy.telemetry.counters import Counters
 from dohproxy.wire.names import from_text
 from dohproxy.wire.query import build_query
@@ -25,14 +21,13 @@ def limited(front, **limits):
 
 def test_off_costs_nothing(front):
     intake = limited(front)
-    assert intake.recall is front.recall
+    assert intake.limited is None
     assert intake.room("192.0.2.1") is intake.room("192.0.2.2") is intake.under_way
 
 
 async def test_over_the_rate_every_second_query_is_answered_truncated(front):
     intake = limited(front, queries_per_second=1.0, burst=1, slip=2)
-    assert isinstance(intake.recall, Limited)
-    [passed, silent, slipped] = [intake.recall(QUERY, "192.0.2.1", Transport.UDP) for _ in range(3)]
+    [passed, silent, slipped] = [intake.limited(QUERY, "192.0.2.1", 1.0) for _ in range(3)]
     assert passed is None and silent == b""
     assert slipped[:2] == QUERY[:2] and slipped[2] & 0x82 == 0x82 and slipped[3] & 15 == 0
     assert slipped[12:29] == QUERY[12:29] and len(slipped) < len(QUERY)
@@ -42,8 +37,8 @@ async def test_over_the_rate_every_second_query_is_answered_truncated(front):
 @pytest.mark.parametrize("wire", [b"", bytes(12), b"\0\7\x81" + QUERY[3:], QUERY[:-1]])
 async def test_what_is_no_query_slips_into_nothing(front, wire):
     intake = limited(front, queries_per_second=1.0, slip=1)
-    intake.recall(wire, "192.0.2.1", Transport.UDP)
-    assert intake.recall(wire, "192.0.2.1", Transport.UDP) == b""
+    intake.limited(wire, "192.0.2.1", 1.0)
+    assert intake.limited(wire, "192.0.2.1", 1.0) == b""
     assert (intake.counters.limited, intake.counters.slipped) == (1, 0)
 
 
@@ -141,20 +136,3 @@ async def test_a_room_goes_with_the_last_who_waited_for_it(front):
         assert intake._rooms
     assert not intake._rooms
     assert intake.under_way.count == 0
-
-
-def test_the_core_takes_silence_for_an_answer(front):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        sock.bind(("127.0.0.1", 0))
-        sock.setblocking(False)
-        asking.sendto(QUERY, sock.getsockname())
-
-        class Silent:
-            now = staticmethod(lambda: 0.0)
-
-            def __call__(self, *_):
-                return b""
-
-        counters = Counters()
-        assert datagrams(sock, Silent(), counters, wildcard=False).take() == []
-        assert (counters.udp_queries, counters.hits, sum(counters.rcodes)) == (1, 0, 0)
