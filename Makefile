@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 BENCH ?= hit
-FUZZ_SECONDS ?= 120
+FUZZ ?= --seconds 120
 
 .PHONY: run test bench fuzz lint types floors format clean
 
@@ -23,7 +23,7 @@ bench: $(VENV)/installed
 	tests/bench/bench.py $(BENCH) --sut "$(CURDIR)/$(BIN)/dohproxy run --config {config}"
 
 fuzz: $(VENV)/developing
-	$(BIN)/python tests/fuzz/core.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/core.py $(FUZZ)
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check .

@@ -1,10 +1,11 @@
-"""Feeds the compiled core and the compiled parts of `wire` and `dnssec` random octets, with AddressSanitizer and UBSan.
+"""Feeds all compiled parts, of `core`, `wire`, `dnssec` and `cache`, random octets, with AddressSanitizer and UBSan.
 
     python tests/fuzz/core.py [--seconds 120] [--seed N]
 
 Needs gcc and Cython; the twins in Python are the oracle. Half the time goes to the core: queries that have a finished reply
-at hand are mutated bit by bit, cut, joined and sent to a socket. The other half is shared by `wire`, which reads and writes
-messages as in tests/property/test_quick.py, and `dnssec`, which reads records as in test_dnssec_quick.py there. Ends with
+at hand are mutated bit by bit, cut, joined and sent to sockets: of one address, of all, and of one where clients have a rate.
+The other half is shared by `wire`, which reads and writes messages as in tests/property/test_quick.py, `dnssec`, which reads
+records as in test_dnssec_quick.py there, and the store of `cache`, as in tests/unit/cache/test_bounded_twins.py. Ends with
 status 1 at the first difference, or when a sanitizer says something.
 """
 
@@ -29,6 +30,8 @@ import trio
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
 from dohproxy.core import pure
+from dohproxy.core.pktinfo import ask_for_packet_info, wants_packet_info
+from dohproxy.core.pure import Limit
 from dohproxy.front import Front, Generation
 from dohproxy.model import Answer, Ede, Query, RRset, Transport
 from dohproxy.telemetry.counters import Counters
@@ -110,23 +113,28 @@ def mutated(wire: bytes, chance: random.Random) -> bytes:
 class Side:
     """One core with a socket of its own, and a client that asks it."""
 
-    def __init__(self, core: ModuleType, front: Front) -> None:
+    def __init__(self, core: ModuleType, front: Front, bound_to: str = HOST, limit: Limit | None = None) -> None:
         self.counters = Counters()
+        self._limit = limit
         self.recall = core.Recaller(lambda: NOW, print)
         self.recall.use(front._groups, front._generation.replies.get, 1232)
-        self.server, self.client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-        for sock in (self.server, self.client):
-            sock.bind((HOST, 0))
+        family, host = (socket.AF_INET6, "::1") if ":" in bound_to else (socket.AF_INET, HOST)
+        self.server, self.client = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
+        for sock, address in ((self.server, bound_to), (self.client, host)):
+            sock.bind((address, 0))
             sock.setblocking(False)
-        self.client.connect(self.server.getsockname())
-        self._datagrams = core.Datagrams(self.server, self.recall, self.counters, False)
+        if wants_packet_info(self.server):
+            ask_for_packet_info(self.server)
+        self.client.connect((host, self.server.getsockname()[1]))
+        self._datagrams = core.Datagrams(self.server, self.recall, self.counters, wants_packet_info(self.server), limit)
 
     def exchange(self, batch: list[bytes]) -> tuple[list[bytes], list[bytes], list[bytes | None]]:
         """The replies, what was handed back, and what is recalled of the same over TCP."""
         for wire in batch:
             self.client.send(wire)
         missed = [wire for wire, _, _ in self._datagrams.take()]
-        replies = [self.client.recv(65535) for _ in range(len(batch) - len(missed))]
+        silent = sum(self._limit is not None and self._limit(wire, HOST, NOW) == b"" for wire in batch)
+        replies = [self.client.recv(65535) for _ in range(len(batch) - len(missed) - silent)]
         return replies, missed, [self.recall(wire, HOST, Transport.TCP) for wire in batch]
 
 
@@ -152,29 +160,38 @@ async def filled(corpus: list[bytes]) -> Front:
     return front
 
 
-def compare(sides: list[Side], corpus: list[bytes], seconds: float, chance: random.Random) -> None:
+def limit(wire: bytes, host: str, now: float) -> bytes | None:
+    """Some may be answered, some get silence, and some are refused."""
+    return (None, b"", wire[:5000].ljust(4))[len(wire) % 3]
+
+
+def compare(pairs: list[tuple[Side, Side]], corpus: list[bytes], seconds: float, chance: random.Random) -> None:
     """Go on for so long; raises AssertionError at the first difference."""
     tried, until = 0, time.monotonic() + seconds
     while time.monotonic() < until:
         batch = [mutated(chance.choice(corpus), chance) for _ in range(chance.randrange(1, 65))]
-        first, second = (side.exchange(batch) for side in sides)
+        first, second = (side.exchange(batch) for side in pairs[tried % len(pairs)])
         assert first == second, f"they differ over {[wire.hex() for wire in batch]}"
         tried += len(batch)
-    told, other = (side.counters.snapshot() for side in sides)
-    assert told == other
-    print(f"{tried} datagrams, {told['hits']} of them hits: no difference")
+    hits = 0
+    for sides in pairs:
+        told, other = (side.counters.snapshot() for side in sides)
+        assert told == other
+        hits += told["hits"]
+    print(f"{tried} datagrams, {hits} of them hits: no difference")
 
 
 def compare_messages(seconds: float, chance: random.Random) -> None:
-    """The same for what `wire` reads and writes, and then for what `dnssec` reads."""
-    load("wire")
-    load("dnssec")
-    sys.path[:0] = [str(ROOT / "tests" / part) for part in ("property", "support")]
+    """The same for what `wire` reads and writes, for what `dnssec` reads, and for what `cache` keeps."""
+    for room in ("wire", "dnssec", "cache"):
+        load(room)
+    sys.path[:0] = [str(ROOT / "tests" / part) for part in ("property", "support", "unit/cache")]
+    import test_bounded_twins
     import test_dnssec_quick
     import test_quick
 
-    for test, what in ((test_quick, "messages"), (test_dnssec_quick, "signatures")):
-        rounds, until = 0, time.monotonic() + seconds / 2
+    for test, what in ((test_quick, "messages"), (test_dnssec_quick, "signatures"), (test_bounded_twins, "operations")):
+        rounds, until = 0, time.monotonic() + seconds / 3
         while time.monotonic() < until:
             test.compare(chance.getrandbits(64), 100)
             rounds += 100
@@ -190,9 +207,11 @@ def main() -> None:
         restart_with_sanitizers()
     corpus = seeds()
     front = trio.run(filled, corpus)
-    sides = [Side(pure, front), Side(load("core"), front)]
+    cores = (pure, load("core"))
+    kinds: list[tuple[str, Limit | None]] = [(HOST, None), ("0.0.0.0", None), ("::", None), (HOST, limit)]
+    pairs = [(Side(cores[0], front, *kind), Side(cores[1], front, *kind)) for kind in kinds]
     chance = random.Random(given.seed)
-    compare(sides, corpus, given.seconds / 2, chance)
+    compare(pairs, corpus, given.seconds / 2, chance)
     compare_messages(given.seconds / 2, chance)
 
 
