@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from captured import ANSWERS, QUERIES
 from msgspec.structs import replace
 
 from dohproxy.core import finished
@@ -19,6 +20,7 @@ from dohproxy.wire.query import build_query
 
 compiled = pytest.importorskip("dohproxy.wire._compiled")
 
+CAPTURED_ANSWERS = [wire for wires in ANSWERS.values() for wire in wires]
 NAMES = [from_text(text) for text in ("www.example.com", "example.com", "com", ".", "a.b.example.com", "x" * 63 + ".test")]
 SIGNATURE = bytes((0, 1, 13, 2)) + bytes(14) + from_text("example.com") + b"signature"
 RDATAS = {
@@ -155,10 +157,7 @@ def compare(seed, rounds):
         asked = request.parse_request_untrusted(wire)
         cd, pad_to = chance.random() < 0.5, chance.choice((0, 1, 128, 468))
         assert compiled.built_query(question, 77, cd, pad_to) == frame(build_query(question, 77, cd=cd, pad_to=pad_to))
-        wire = mutated(wire, chance)
-        if (quick := compiled.ordinary_request(wire)) is not None:
-            seen[0] += 1
-            assert quick == told(request.parse_request_untrusted, wire), wire
+        seen[0] += compare_query(mutated(wire, chance))
         given = answer(chance, question)
         written = reply.compile_reply(given, asked)
         if (quick := compiled.ordinary_reply(given, asked, 1232)) is not None:
@@ -179,14 +178,26 @@ def compare(seed, rounds):
             seen[5] += 1
             assert quick == finished_in_python(given, asked, now, limit, told_of), (given, asked)
         compare_streams(chance, written.wire)
-        wire = mutated(written.wire, chance)
-        if (quick := compiled.ordinary_message(wire)) is not None:
-            seen[2] += 1
-            assert quick == told(message.parse_message_untrusted, wire), wire
-        if (quick := compiled.ordinary_answer(wire, "one", Transport.DOT, 7.0)) is not None:
-            seen[3] += 1
-            assert quick == in_python(wire), wire
+        wire = written.wire if chance.random() < 0.8 else chance.choice(CAPTURED_ANSWERS)
+        for at, found in enumerate(compare_answer(mutated(wire, chance)), 2):
+            seen[at] += found
     return seen
+
+
+def compare_query(wire):
+    """Whether it is ordinary."""
+    if (quick := compiled.ordinary_request(wire)) is not None:
+        assert quick == told(request.parse_request_untrusted, wire), wire
+    return quick is not None
+
+
+def compare_answer(wire):
+    """Whether it is an ordinary message, and an ordinary answer."""
+    if (read := compiled.ordinary_message(wire)) is not None:
+        assert read == told(message.parse_message_untrusted, wire), wire
+    if (taken := compiled.ordinary_answer(wire, "one", Transport.DOT, 7.0)) is not None:
+        assert taken == in_python(wire), wire
+    return read is not None, taken is not None
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -199,6 +210,14 @@ def test_the_compiled_ones_agree_with_python(seed):
     assert plain > rounds / 20
     assert rendered > rounds / 10
     assert at_once > rounds / 20
+
+
+def test_what_others_write_is_read_alike():
+    queries = [compare_query(wire) for wires in QUERIES.values() for wire in wires]
+    answers = [compare_answer(wire) for wire in CAPTURED_ANSWERS]
+    assert sum(queries) > len(queries) / 2
+    assert sum(read for read, _ in answers) > len(answers) / 2
+    assert sum(taken for _, taken in answers) > 10
 
 
 def test_a_chain_of_aliases_is_ordinary_in_its_order_only():

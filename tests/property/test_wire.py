@@ -9,6 +9,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 import pytest
+from captured import ANSWERS, QUERIES
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -118,11 +119,8 @@ def regrouped(rrsets):
     return found
 
 
-@moderate
-@given(messages())
-def test_we_read_what_dnspython_writes(pair):
-    theirs, made = pair
-    ours = parse_message_untrusted(written(theirs))
+def compare(ours, theirs, made):
+    """What we read with what dnspython has, whose records are also in `made`, by section."""
     assert (ours.id, ours.rcode) == (theirs.id, theirs.rcode())
     assert ours.flags & 0xFFF0 == theirs.flags & 0xFFF0
     assert ours.question == Question(theirs.question[0].name.to_wire().lower(), theirs.question[0].rdtype)
@@ -139,6 +137,50 @@ def test_we_read_what_dnspython_writes(pair):
                 ttls = [ttl for ttl, _ in expected[rrset.owner, rrset.rdtype, b""]]
                 ttls += [t for t, _ in expected.get((rrset.owner, c.RRSIG, rrset.rdtype.to_bytes(2)), [])]
                 assert rrset.ttl == min(ttls)
+
+
+@moderate
+@given(messages())
+def test_we_read_what_dnspython_writes(pair):
+    theirs, made = pair
+    compare(parse_message_untrusted(written(theirs)), theirs, made)
+
+
+def as_made(section):
+    return [(rrset.name, rrset.rdtype, rrset.ttl, rrset[0].to_wire()) for rrset in section]
+
+
+@pytest.mark.parametrize("server", ANSWERS)
+def test_we_read_what_servers_write_as_dnspython_does(server):
+    for wire in ANSWERS[server]:
+        theirs = dns.message.from_wire(wire, one_rr_per_rrset=True)
+        made = [as_made(section) for section in (theirs.answer, theirs.authority, theirs.additional)]
+        compare(parse_message_untrusted(wire), theirs, made)
+    assert len(ANSWERS[server]) > 100
+
+
+@pytest.mark.parametrize("client", QUERIES)
+def test_we_read_what_clients_write_as_dnspython_does(client):
+    for wire in QUERIES[client]:
+        ours, theirs = parse_request_untrusted(wire), dns.message.from_wire(wire)
+        assert (ours.id, ours.flags & 0xFFF0) == (theirs.id, theirs.flags & 0xFFF0)
+        assert ours.question == Question(theirs.question[0].name.to_wire().lower(), theirs.question[0].rdtype)
+        assert (ours.edns is not None) == (theirs.edns == 0)
+        if ours.edns is not None:
+            assert (ours.edns.payload_size, ours.edns.do) == (theirs.payload, bool(theirs.ednsflags & dns.flags.DO))
+            assert [option for option, _ in ours.edns.options] == [option.otype for option in theirs.options]
+        check_glance(wire)
+    assert len(QUERIES[client]) > 10
+
+
+@pytest.mark.parametrize("server", ANSWERS)
+@moderate
+@given(st.data())
+def test_any_damaged_answer_of_a_server_is_read_or_malformed(server, data):
+    wire = bytearray(data.draw(st.sampled_from(ANSWERS[server])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(U8)
+    only_malformed(bytes(wire[: data.draw(st.integers(0, len(wire)))]))
 
 
 def canonical(rdtype, rdata):
@@ -206,15 +248,19 @@ def test_no_reply_is_longer_than_its_limit_and_a_short_one_says_so(answer, wire,
     assert bool(message.flags & dns.flags.TC) == (len(whole.wire) > 300 + room)
 
 
-@moderate
-@given(queries())
-def test_a_glance_at_a_query_finds_the_key_that_a_close_look_finds(wire):
+def check_glance(wire):
     request = parse_request_untrusted(wire)
     key = key_of(request.question, shape(request))
     peeked = peek_untrusted(wire)
     if key is not None:
         assert peeked is not None
         assert peeked == (key, 12 + len(request.qname), request.payload_limit)
+
+
+@moderate
+@given(queries())
+def test_a_glance_at_a_query_finds_the_key_that_a_close_look_finds(wire):
+    check_glance(wire)
 
 
 @moderate
