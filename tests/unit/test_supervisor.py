@@ -10,9 +10,11 @@ import sys
 import time
 
 import pytest
+import trio
 
+from dohproxy.config.settings import Access, Cache, Dnssec, Forwarding, Listen, Local, Log, Policy, Settings, Workers
 from dohproxy.seat import NOW
-from dohproxy.supervisor import FIRST_WAIT, LONG_LIFE, MAX_WAIT, BackOff
+from dohproxy.supervisor import FIRST_WAIT, LONG_LIFE, MAX_WAIT, BackOff, Supervisor
 from dohproxy.telemetry.counters import Counters
 
 FAKES = """
@@ -403,6 +405,26 @@ def test_a_supervisor_is_small():
 
 def test_what_a_lost_worker_had_open_is_open_no_more():
     assert {name for name in Counters.__struct_fields__ if name.endswith("_open")} == NOW
+
+
+async def test_a_worker_that_cannot_live_is_waited_for_longer_and_longer(autojump_clock):
+    began = []
+
+    class Doomed:
+        number, settled = 0, trio.Event()
+
+        async def serve(self, sealed):  # noqa: ARG002 -- nor does it get that far
+            began.append(trio.current_time())
+            if len(began) == 6:
+                supervisor._stopping.set()
+            return 1
+
+    here = Settings(Listen(), Access(()), (), Forwarding(), Dnssec(), (), Policy(), Cache(), Local(), Log(), Workers(2))
+    supervisor = Supervisor(here, lambda: here, [])
+    supervisor._ready = True
+    await supervisor._fill(Doomed())
+    os.close(supervisor._sealed)
+    assert [after - before for before, after in itertools.pairwise(began)] == pytest.approx([0, FIRST_WAIT, 0.5, 1, 2])
 
 
 def test_backing_off():

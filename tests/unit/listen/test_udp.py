@@ -118,6 +118,19 @@ async def test_hits_do_not_wait_for_the_misses_before_them(intake, front, client
     nursery.cancel_scope.cancel()
 
 
+async def test_a_turn_takes_256_datagrams_at_most(intake, listening):
+    listener = UdpListener(listening("udp"), intake)
+
+    class Endless:
+        def take(self):
+            intake.counters.udp_queries += BATCH
+            return [(message(b"miss"), "127.0.0.1", b"")] * BATCH
+
+    listener._datagrams = Endless()
+    listener._take()
+    assert intake.counters.udp_queries == 256
+
+
 async def test_an_answer_that_cannot_be_sent_ends_nothing(intake, front, client, nursery, listening):
     front.size = 70000  # over what a datagram holds: EMSGSIZE
     sock = listening("udp")

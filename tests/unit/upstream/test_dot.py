@@ -10,10 +10,13 @@ import trio
 from dns_peers import QUICK, Bench, Messages, Peer, answer_all, ask, framed, reply_to
 from msgspec.structs import replace
 
+from dohproxy.bell import Bell
+from dohproxy.courses import Course
 from dohproxy.errors import Disconnected, NoReachableUpstream, NotReady, Overloaded, ResolveError, UpstreamFailed
 from dohproxy.identity.authorities import BadAuthorities
 from dohproxy.model import Answer, Ede, Source, Transport
 from dohproxy.upstream.dot import Dot
+from dohproxy.upstream.stream_connection import StreamConnection
 from dohproxy.wire import names
 from dohproxy.wire.message import parse_message_untrusted
 
@@ -82,6 +85,64 @@ async def test_answers_out_of_order(bench: Bench) -> None:
         for name in ("a.example.", "b.example.", "c.example."):
             asking.start_soon(one, name)
     assert found == {f"{letter}.example.": letter.encode() * 4 for letter in "abc"}
+
+
+async def test_what_is_asked_in_a_turn_leaves_in_one_send_and_a_record_each(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[bytes] = []
+    sends: list[int] = []
+
+    async def note(_: Peer, stream: trio.abc.Stream) -> None:
+        while True:
+            records.append(await stream.receive_some(65536))  # which is of one record
+
+    def send(connection: StreamConnection, sock: socket.socket) -> None:
+        sends.append(len(connection._unsent))
+        really(connection, sock)
+
+    dot = await bench.dot((await bench.serve(note)).port)
+    dot.begin(ask("first.example."))
+    await until(lambda: bool(records))
+    really = StreamConnection._send
+    monkeypatch.setattr(StreamConnection, "_send", send)
+    for number in range(3):
+        dot.begin(ask(f"n{number}.example."))
+    await until(lambda: len(b"".join(records)) == 4 * len(records[0]))
+    assert [len(record) for record in records] == [2 + int.from_bytes(records[0][:2])] * 4
+    assert [size for size in sends if size] == [sum(sends)]
+
+
+async def test_what_one_read_brings_is_settled_in_one_turn_and_acknowledged_at_once(bench: Bench) -> None:
+    async def together(peer: Peer, stream: trio.abc.Stream) -> None:
+        messages = Messages(stream)
+        while True:
+            queries = [await messages.next() for _ in range(3)]
+            await stream.send_all(b"".join(framed(reply_to(query)) for query in queries))
+
+    settled: list[Course] = []
+    sent: list[int] = []
+
+    def send() -> bool:
+        sent.append(len(settled))
+        return True
+
+    class Ringing(Course):
+        def step(self) -> None:
+            settled.append(self)
+            bell.ring()
+
+    bell, dot = Bell(send), await bench.dot((await bench.serve(together)).port)
+    for _ in range(3):
+        for name in ("a.example.", "b.example.", "c.example."):
+            dot.begin(ask(name)).leave_to(Ringing(), trio.current_time() + LIMIT)
+        before = len(settled)
+        await until(lambda: len(settled) == before + 3)  # noqa: B023
+    assert sent == [3, 6, 9]
+    [connection] = dot._connections
+    assert isinstance(connection, StreamConnection)
+    assert connection._socket is not None
+    assert connection._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 1
 
 
 async def test_a_thousand_at_once(bench: Bench) -> None:
