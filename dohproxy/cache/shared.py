@@ -10,8 +10,9 @@ import os
 import stat
 import struct
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, flock
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -58,13 +59,15 @@ class SharedFile:
         """Why it is of no use any more."""
         _check_owner(path)
         try:
-            self._open(size)
-        except (lmdb.Error, OSError):  # a machine that went down at the wrong moment: what is lost is only a cache
-            try:
-                self._remove()
-                self._open(size)
-            except (lmdb.Error, OSError) as error:
-                raise BadSharedFile(f"{path} cannot be used: {error}") from error
+            with _alone_in(path.parent):
+                try:
+                    self._open(size)
+                except (lmdb.Error, OSError):  # a machine that went down at the wrong moment: what is lost is only a cache
+                    self._remove()
+                    self._open(size)
+                self._inode = path.stat().st_ino
+        except (lmdb.Error, OSError) as error:
+            raise BadSharedFile(f"{path} cannot be used: {error}") from error
 
     def _open(self, size: int) -> None:
         self._file = _opened(self._path, size)
@@ -126,10 +129,11 @@ class SharedFile:
             self._epochs[meaning] = epoch
 
     def _give_up(self, error: lmdb.Error) -> None:
-        """It goes, so that the next start makes it anew."""
+        """It goes, so that the next start makes it anew; not if another process has done so already."""
         self.trouble = str(error)
-        with suppress(OSError):
-            self._remove()
+        with suppress(OSError), _alone_in(self._path.parent):
+            if self._path.stat().st_ino == self._inode:
+                self._remove()
 
     def put(self, key: bytes, value: bytes) -> None:
         """Have this written by the next `flush`."""
@@ -172,6 +176,17 @@ class SharedFile:
         with self._file.begin(write=True) as writing:
             for half in self._halves:
                 writing.drop(half, delete=False)
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Have no other process open or remove a file there meanwhile: two that both found one damaged would each make one."""
+    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flock(held, LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _opened(path: Path, size: int) -> lmdb.Environment:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dohproxy.cache import shared
 from dohproxy.cache.answers import AnswerStore, key_of
 from dohproxy.cache.shared import BadSharedFile, SharedAnswers, SharedFile
 from dohproxy.config.settings import Cache
@@ -222,6 +225,37 @@ def test_one_that_cannot_forget_goes(file: SharedFile, path: Path) -> None:
     overwrite(path)
     Times().answers(file).clear()
     assert file.trouble and not path.exists()
+
+
+def test_what_another_process_has_made_anew_by_then_stays(path: Path) -> None:
+    times = Times()
+    file = filled(path, times)
+    overwrite(path)
+    path.unlink()
+    path.write_bytes(b"another")
+    assert times.answers(file).get(question("n1.example")) is None
+    assert file.trouble
+    assert path.read_bytes() == b"another"
+    file.close()
+
+
+def test_one_process_at_a_time_opens_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens = []
+
+    def opened(*given: Any) -> Any:
+        directory = os.open(path.parent, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            flock(directory, LOCK_EX | LOCK_NB)
+        os.close(directory)
+        opens.append(path.read_bytes() if path.exists() else b"")
+        return really(*given)
+
+    path.write_bytes(b"not LMDB's")
+    path.chmod(0o600)
+    really = shared._opened
+    monkeypatch.setattr(shared, "_opened", opened)
+    SharedFile(path, SIZE).close()
+    assert opens == [b"not LMDB's", b""]
 
 
 def in_another_process(path: Path, ours: SharedFile, act: Callable[[SharedFile], None]) -> None:
