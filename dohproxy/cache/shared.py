@@ -10,9 +10,8 @@ import os
 import stat
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, flock
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -36,6 +35,7 @@ _DIGEST: Final = 8
 _TIMES: Final = struct.Struct("=dd")
 """When the answer was born and until when it is fresh, both in seconds since 1970; behind a digest of all that follows it."""
 _HEAD: Final = _DIGEST + _TIMES.size
+_DAMAGED: Final = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)
 _JUDGED: Final = (Security.SECURE, Security.INSECURE, Security.UNCHECKED)
 
 
@@ -59,13 +59,12 @@ class SharedFile:
         """Why it is of no use any more."""
         _check_owner(path)
         try:
-            with _alone_in(path.parent):
-                try:
-                    self._open(size)
-                except (lmdb.Error, OSError):  # a machine that went down at the wrong moment: what is lost is only a cache
-                    self._remove()
-                    self._open(size)
-                self._inode = path.stat().st_ino
+            try:
+                self._open(size)
+            except _DAMAGED:  # by a machine that went down at the wrong moment: what is lost is only a cache
+                self._remove()
+                self._open(size)
+            self._inode = path.stat().st_ino
         except (lmdb.Error, OSError) as error:
             raise BadSharedFile(f"{path} cannot be used: {error}") from error
 
@@ -131,7 +130,7 @@ class SharedFile:
     def _give_up(self, error: lmdb.Error) -> None:
         """It goes, so that the next start makes it anew; not if another process has done so already."""
         self.trouble = str(error)
-        with suppress(OSError), _alone_in(self._path.parent):
+        with suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._remove()
 
@@ -176,17 +175,6 @@ class SharedFile:
         with self._file.begin(write=True) as writing:
             for half in self._halves:
                 writing.drop(half, delete=False)
-
-
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Have no other process open or remove a file there meanwhile: two that both found one damaged would each make one."""
-    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        flock(held, LOCK_EX)
-        yield
-    finally:
-        os.close(held)
 
 
 def _opened(path: Path, size: int) -> lmdb.Environment:

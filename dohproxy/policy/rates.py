@@ -9,9 +9,12 @@ from __future__ import annotations
 from enum import Enum
 from functools import lru_cache
 from ipaddress import ip_address
+from math import ceil
 
 from dohproxy.config.settings import ClientLimits
 
+_SECOND = 10**9
+"""Nanoseconds."""
 KEPT = 32768
 """Addresses that are known at least; twice as many at most."""
 
@@ -22,6 +25,9 @@ class Charge(Enum):
     PASS = "pass"
     TRUNCATE = "truncate"
     SILENCE = "silence"
+
+
+_PASS = Charge.PASS  # here: an enumeration looks its members up slowly
 
 
 class Prefixes:
@@ -46,8 +52,8 @@ class Bucket:
     __slots__ = ("over", "paid")
 
     def __init__(self) -> None:
-        self.paid = 0.0
-        """When its queries so far will have been paid for, at its rate."""
+        self.paid = 0
+        """When its queries so far will have been paid for, at its rate: nanoseconds, as no query may be lost to rounding."""
         self.over = 0
         """Queries over the limit so far."""
 
@@ -56,9 +62,8 @@ class Rates:
     """The buckets of all clients that have asked of late. One that is forgotten is full again."""
 
     def __init__(self, limits: ClientLimits, prefixes: Prefixes) -> None:
-        self._price = 1 / limits.queries_per_second
-        self._credit = (max(limits.burst - 1, 0) + 0.5) * self._price
-        """Seconds; half a query's more, so that none of the burst is lost to rounding."""
+        self._price = ceil(_SECOND / limits.queries_per_second)
+        self._credit = max(limits.burst - 1, 0) * self._price
         self._slip = limits.slip
         self._prefixes = prefixes
         self._hosts: dict[str, Bucket] = {}
@@ -68,13 +73,13 @@ class Rates:
     def charge(self, host: str, now: float) -> Charge:
         """Have the client at this address pay for a query; what becomes of that. One look-up, for one that was here before."""
         bucket = self._hosts.get(host) or self._bucket(host)
-        paid = bucket.paid
-        if paid <= now:
-            bucket.paid = now + self._price
-            return Charge.PASS
-        if paid - now <= self._credit:
+        paid, at = bucket.paid, int(now * _SECOND)
+        if paid <= at:
+            bucket.paid = at + self._price
+            return _PASS
+        if paid - at <= self._credit:
             bucket.paid = paid + self._price
-            return Charge.PASS
+            return _PASS
         bucket.over += 1
         return Charge.TRUNCATE if self._slip and bucket.over % self._slip == 0 else Charge.SILENCE
 

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Any
 
+import lmdb
 import pytest
 
 from dohproxy.cache import shared
@@ -239,23 +238,16 @@ def test_what_another_process_has_made_anew_by_then_stays(path: Path) -> None:
     file.close()
 
 
-def test_one_process_at_a_time_opens_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opens = []
+def test_one_that_there_is_no_room_to_open_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object) -> None:
+        raise lmdb.MemoryError("no room")
 
-    def opened(*given: Any) -> Any:
-        directory = os.open(path.parent, os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            flock(directory, LOCK_EX | LOCK_NB)
-        os.close(directory)
-        opens.append(path.read_bytes() if path.exists() else b"")
-        return really(*given)
-
-    path.write_bytes(b"not LMDB's")
-    path.chmod(0o600)
-    really = shared._opened
+    filled(path, Times()).close()
+    before = path.read_bytes()
     monkeypatch.setattr(shared, "_opened", opened)
-    SharedFile(path, SIZE).close()
-    assert opens == [b"not LMDB's", b""]
+    with pytest.raises(BadSharedFile, match="answers cannot be used: no room"):
+        SharedFile(path, SIZE)
+    assert path.read_bytes() == before
 
 
 def in_another_process(path: Path, ours: SharedFile, act: Callable[[SharedFile], None]) -> None:
