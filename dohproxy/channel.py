@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
+from errno import EMFILE
 from itertools import islice
 
 import msgspec
@@ -20,7 +22,7 @@ from dohproxy.config.settings import Settings
 from dohproxy.listen.sockets import Sockets
 
 MAX_MESSAGE, MAX_FILES = 256 << 10, 250
-"""Octets, and files beside them; the kernel lets 253 files pass at once."""
+"""Octets, and files beside them; the kernel takes 253 files with a message."""
 
 
 class Serve(Struct, frozen=True, tag=True):
@@ -82,10 +84,18 @@ class End:
     def put(self, message: Message, *files: int) -> bool:
         """Send it, with these open files beside it; whether that was possible. Never blocks."""
         try:
-            socket.send_fds(self._socket, [_encode(message)], files)
+            self._send(message, files)
         except OSError:  # the other end is gone, or does not read
             return False
         return True
+
+    def hand_over(self, message: Serve, files: Sequence[int]) -> None:
+        """Send it, with any number of files beside it. Raises OSError where the kernel does not take them. Never blocks."""
+        for start in range(0, len(files), MAX_FILES):
+            self._send(More() if start else message, files[start : start + MAX_FILES])
+
+    def _send(self, message: Message, files: Sequence[int]) -> None:
+        socket.send_fds(self._socket, [_encode(message)], files)
 
     async def get(self) -> tuple[Message, list[int]] | None:
         """The next message, and the files beside it, which are then the caller's; None when the other end is gone."""
@@ -94,19 +104,29 @@ class End:
             with suppress(BlockingIOError):
                 return self._receive()
 
-    def get_now(self) -> tuple[Message, list[int]] | None:
-        """The same, outside an event loop."""
+    def take_over(self) -> tuple[Serve, list[int]] | None:
+        """What is handed over; None when the other end is gone. Outside an event loop. Raises OSError."""
         self._socket.setblocking(True)
         try:
-            return self._receive()
+            if (received := self._receive()) is None:
+                return None
+            message, files = received
+            assert isinstance(message, Serve), "what comes first"
+            while len(files) <= sum(message.sockets):
+                if (received := self._receive()) is None:
+                    return None
+                files += received[1]
+            return message, files
         finally:
             self._socket.setblocking(False)
 
     def _receive(self) -> tuple[Message, list[int]] | None:
         try:
-            octets, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, MAX_FILES, socket.MSG_CMSG_CLOEXEC)
+            octets, files, flags, _ = socket.recv_fds(self._socket, MAX_MESSAGE, MAX_FILES, socket.MSG_CMSG_CLOEXEC)
         except ConnectionError:
             return None
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(EMFILE, os.strerror(EMFILE))
         return (_decode(octets), files) if octets else None
 
     def close(self) -> None:

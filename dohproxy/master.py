@@ -193,7 +193,7 @@ def tell_problems(error: ConfigError) -> None:
         log.error("configuration: %s", problem)
 
 
-def tell_kept(error: Exception) -> None:
+def tell_kept(error: Exception | str) -> None:
     """Log why a configuration was not taken."""
     if isinstance(error, ConfigError):
         tell_problems(error)

@@ -10,7 +10,7 @@ from socket import socket
 
 import trio
 
-from dohproxy.channel import MAX_FILES, Counted, End, Message, More, Ready, Reload, Reloaded, Report, Serve, Stop, ends
+from dohproxy.channel import Counted, End, Message, Ready, Reload, Reloaded, Report, Serve, Stop, ends
 from dohproxy.listen.sockets import KEYS, Sockets
 from dohproxy.master import FAILED
 from dohproxy.telemetry.tally import summed
@@ -89,12 +89,13 @@ class Seat:
         self.sealed = sealed
         files = [sealed, *(sock.fileno() for sock in self._sockets.all())]
         counts = tuple(len(getattr(self._sockets, key)) for key in KEYS)
-        message: Message = Serve(counts, self.number == 0)
-        for at in range(0, len(files), MAX_FILES):
-            if not channel.put(message, *files[at : at + MAX_FILES]) or self._stopping:
-                self.kill()
-                return
-            message = More()
+        try:
+            channel.hand_over(Serve(counts, self.number == 0), files)
+        except OSError as error:
+            log.error("worker %d cannot be given its %d sockets: %s", self.number, len(files) - 1, error.strerror)
+            self.kill()
+        if self._stopping:
+            self.kill()
 
     async def _clear(self) -> None:
         """The worker is gone, or will be in a moment."""
@@ -147,7 +148,7 @@ class Seat:
             self._changed()
 
     async def reload(self, sealed: int) -> bool | None:
-        """Have the worker serve by these settings; whether it does, or None if it ended before it told."""
+        """Have the worker serve by these settings; whether it does, or None if it does not tell."""
         self._took, self._answered = None, trio.Event()
         if self._channel is None or not self._channel.put(Reload(), sealed):
             return None

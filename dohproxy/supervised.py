@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from functools import partial
 from socket import socket
 
-from dohproxy.channel import Alive, Counted, End, Ready, Reload, Reloaded, Report, Serve, Stop, handed_over, unseal
+from dohproxy.channel import Alive, Counted, End, Ready, Reload, Reloaded, Report, Stop, handed_over, unseal
 from dohproxy.config.settings import Settings
 from dohproxy.listen.sockets import Sockets
-from dohproxy.master import OK, Order, guarded
+from dohproxy.master import FAILED, OK, Order, guarded
 from dohproxy.telemetry import logs
 from dohproxy.telemetry.counters import Counters
 from dohproxy.telemetry.sink import LineSink
@@ -96,15 +96,14 @@ def main() -> int:
     for number in NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
     channel = End(socket(fileno=sys.stdin.fileno()))
-    received = channel.get_now()
+    try:
+        received = channel.take_over()
+    except OSError as error:
+        print(f"worker {sys.argv[1]} cannot take its sockets: {error.strerror}", file=sys.stderr)
+        return FAILED
     if received is None:
         return OK
     message, files = received
-    assert isinstance(message, Serve), "what comes first"
-    while len(files) <= sum(message.sockets):
-        if (received := channel.get_now()) is None:
-            return OK
-        files += received[1]
     settings, sockets = unseal(files[0]), handed_over(files[1:], message.sockets)
     sink = logs.set_up(settings.log)
     _sign(sys.argv[1])

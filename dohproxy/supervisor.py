@@ -198,10 +198,10 @@ class Supervisor:
     async def _adopt(self, settings: Settings) -> None:
         """Have one worker try, and then all others follow; where none serves, the next to start have these."""
         fresh, before = seal(settings), self._sealed
-        ahead = next((seat for seat in self._seats if seat.serves), None)
-        if ahead is not None and not (took := await ahead.reload(fresh)):
-            if took is None:
-                tell_kept(DohproxyError(f"worker {ahead.number} ended before it could tell whether it can use it"))
+        serving = sorted((seat for seat in self._seats if seat.serves), key=lambda seat: not seat.takes)
+        if serving and not (took := await serving[0].reload(fresh)):
+            if took is None and not self._stopping.is_set():
+                tell_kept(f"worker {serving[0].number} does not tell whether it can use it")
             os.close(fresh)
             return
         self._sealed = fresh

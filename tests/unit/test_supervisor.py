@@ -12,8 +12,10 @@ import time
 import pytest
 import trio
 
+from dohproxy.channel import ends
 from dohproxy.config.settings import Access, Cache, Dnssec, Forwarding, Listen, Local, Log, Policy, Settings, Workers
-from dohproxy.seat import NOW
+from dohproxy.listen.sockets import Sockets
+from dohproxy.seat import NOW, Seat
 from dohproxy.supervisor import FIRST_WAIT, LONG_LIFE, MAX_WAIT, BackOff, Supervisor
 from dohproxy.telemetry.counters import Counters
 
@@ -71,9 +73,15 @@ class Service:
             raise NotReady("no such CA file")
         if FAULT == "dies":
             os.kill(os.getpid(), 9)
+        if FAULT == "ponders":
+            open(os.environ["FLAG"], "w").close()
+            await trio.sleep(60)
         GENERATION = settings.file
 
 worker.Service = Service
+if FAULT == "few":
+    import resource
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 sys.exit(supervised.main())
 """
 
@@ -281,12 +289,34 @@ def test_what_cannot_be_used_changes_nothing(start, fault, why):
     assert "supervisor: reloaded" not in two.said()
 
 
+def test_an_end_during_a_reload_is_no_error(start):
+    two = start("ponders")
+    two.popen.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 10
+    while not two.flag.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert two.end(signal.SIGTERM, signal.SIGTERM) == 0
+    assert "not reloaded" not in two.said()
+
+
+def test_a_silent_worker_does_not_go_ahead(start):
+    two = start(SILENCE="3")
+    before = two.pids()
+    os.kill(before[0], signal.SIGSTOP)
+    two.wait_for("worker 0 is silent")
+    two.popen.send_signal(signal.SIGHUP)
+    while two.ask() != (before[1], "new1"):
+        time.sleep(0.02)
+    os.kill(before[0], signal.SIGCONT)
+    two.wait_for("supervisor: reloaded")
+    two.answered_by({(pid, "new1") for pid in before.values()})
+
+
 def test_what_a_worker_dies_of_changes_nothing(start):
     two = start("dies")
     two.popen.send_signal(signal.SIGHUP)
-    two.wait_for(
-        "not reloaded: worker 0 ended before it could tell whether it can use it; serving by the configuration from before"
-    )
+    two.wait_for("not reloaded: worker 0 does not tell whether it can use it; serving by the configuration from before")
     two.wait_for("worker 0 serves", 2)
     two.answered_by({(pid, "old") for pid in two.pids().values()})
 
@@ -332,10 +362,28 @@ def test_asked_twice_it_ends_at_once(start):
 
 
 def test_workers_take_any_number_of_sockets(start):
-    two = start(ADDRESSES="140")
-    assert two.said().count("listening on") == 280
-    assert two.ask()
+    two = start(ADDRESSES="125")  # 250, which with the settings are one file more than a message takes
+    assert two.said().count("listening on") == 250
+    [port] = re.findall(r"listening on 127.0.0.125:(\d+) \(tcp\)", two.said())
+    with socket.create_connection(("127.0.0.125", port), timeout=5) as last:
+        last.sendall(b"\0\x0c" + b"hello".ljust(12))
+        assert int(last.recv(100)[2:].split()[0]) in two.pids().values()
     assert two.end(signal.SIGTERM) == 0
+
+
+def test_a_worker_with_too_few_files_to_open_says_so(start):
+    few = start("few", wait=False, ADDRESSES="125")
+    assert few.end() == 1
+    assert "worker 0 cannot take its sockets: Too many open files" in few.said()
+    assert "Traceback" not in few.said()
+
+
+def test_that_sockets_cannot_be_handed_over_is_told(caplog):
+    ours, theirs = ends()
+    theirs.close()
+    Seat(3, Sockets())._hand_over(ours, 0)
+    ours.close()
+    assert "worker 3 cannot be given its 0 sockets: Broken pipe" in caplog.text
 
 
 def test_no_worker_outlives_its_supervisor(start):
