@@ -1,8 +1,8 @@
 """Which worker a datagram is for: a name always goes to the same, so that no two ask for it or remember it.
 
 The kernel runs a program on each datagram (SO_ATTACH_REUSEPORT_CBPF, socket(7)), which hashes the first octets of the name in
-the question, whatever their case; nobody can tell which names have the same worker. Where the kernel takes no program, it
-spreads datagrams by the addresses and ports of both sides.
+the question, whatever their case, with a secret: of names that differ in these, nobody can tell which have the same worker.
+Where the kernel takes no program, it spreads datagrams by the addresses and ports of both sides.
 """
 
 from __future__ import annotations
@@ -37,23 +37,17 @@ class _Step(NamedTuple):
     value: int = 0
 
 
-def _load(at: int) -> _Step:
-    return _Step(0x30, value=at)
+_SET, _SIZE, _OCTET, _A_TO_X, _X_TO_A = 0x00, 0x80, 0x30, 0x07, 0x87  # what is put where
+_OR, _MULTIPLY, _RIGHT, _MODULO, _ADD_X, _XOR_X = 0x44, 0x24, 0x74, 0x94, 0x0C, 0xAC  # what becomes of A
+_SKIP, _EQUAL, _AT_LEAST, _ANSWER = 0x05, 0x15, 0x35, 0x06
 
-
-def _skip(steps: int) -> _Step:
-    return _Step(0x05, value=steps)
-
-
-_SIZE, _CONSTANT, _A_TO_X, _X_TO_A = 0x80, 0x00, 0x07, 0x87
-_MORE, _EQUAL, _RETURN = 0x35, 0x15, 0x06
 _MIX: Final = (
-    _Step(0x44, value=_LOWER),
-    _Step(0x0C),
-    _Step(0x24, value=_FACTOR),
+    _Step(_OR, value=_LOWER),
+    _Step(_ADD_X),
+    _Step(_MULTIPLY, value=_FACTOR),
     _Step(_A_TO_X),
-    _Step(0x74, value=15),
-    _Step(0xAC),
+    _Step(_RIGHT, value=15),
+    _Step(_XOR_X),
     _Step(_A_TO_X),
 )
 """With an octet in A and the hash h in X: h = ((octet | 0x20) + h) * factor; h ^= h >> 15."""
@@ -73,18 +67,12 @@ def steer(sock: socket.socket, targets: Sequence[int]) -> bool:
 
 def _program(targets: Sequence[int]) -> list[_Step]:
     """What answers the number of the socket: by the name up to its end, or to that of the datagram."""
-    found: list[_Step] = [_Step(_X_TO_A), _Step(0x74, value=16), _Step(0x94, value=len(targets))]  # its high half, modulo
-    for place, target in enumerate(targets):
-        found += [_Step(_EQUAL, if_false=1, value=place), _Step(_RETURN, value=target)]  # if that is it, return
     hashed: list[_Step] = []
     for at in reversed(range(_NAME, _NAME + _OCTETS)):
-        hashed[:0] = (
-            _Step(_SIZE),
-            _Step(_MORE, if_true=1, value=at + 1),
-            _skip(len(hashed) + len(_MIX) + 3),
-            _load(at),
-            _Step(_EQUAL, if_false=1),
-            _skip(len(hashed) + len(_MIX)),
-            *_MIX,
-        )
-    return [_Step(_CONSTANT, value=_SEED), _Step(_A_TO_X), *hashed, *found, _Step(_RETURN, value=targets[0])]
+        rest = (*_MIX, *hashed)
+        unless_zero = (_Step(_OCTET, value=at), _Step(_EQUAL, if_false=1), _Step(_SKIP, value=len(rest)), *rest)
+        hashed = [_Step(_SIZE), _Step(_AT_LEAST, if_true=1, value=at + 1), _Step(_SKIP, value=len(unless_zero)), *unless_zero]
+    found = [_Step(_X_TO_A), _Step(_RIGHT, value=16), _Step(_MODULO, value=len(targets))]
+    for place, target in enumerate(targets[:-1]):
+        found += [_Step(_EQUAL, if_false=1, value=place), _Step(_ANSWER, value=target)]
+    return [_Step(_SET, value=_SEED), _Step(_A_TO_X), *hashed, *found, _Step(_ANSWER, value=targets[-1])]

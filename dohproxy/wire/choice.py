@@ -1,13 +1,13 @@
 """Which code runs where there is compiled code and its twin in Python.
 
 The environment variable DOHPROXY_CORE chooses: `compiled` (an error if it is not there), `pure`, or `off`, where nothing is
-compiled and no finished reply is replayed either. Unset, it is compiled if that is there. Anything else ends the program.
+compiled and no finished reply is replayed either. Unset, it is compiled if that is there. The command
+line refuses anything else.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from os import environ
 from types import ModuleType
 
@@ -19,8 +19,12 @@ def trouble() -> str:
     """Why what is wished for cannot be had; "" if it can."""
     if WISH and WISH not in WISHES:
         return f"DOHPROXY_CORE={WISH}: neither {', '.join(WISHES[:-1])} nor {WISHES[-1]}"
-    if WISH == "compiled" and find_spec("dohproxy.wire._compiled") is None:
-        return "DOHPROXY_CORE=compiled: nothing is compiled in this build"
+    if WISH == "compiled":
+        try:
+            for room in ("wire", "dnssec", "cache", "core"):
+                compiled_part(f"dohproxy.{room}")
+        except ImportError as error:
+            return f"DOHPROXY_CORE=compiled: {error}"
     return ""
 
 

@@ -139,7 +139,8 @@ def counted(pids: Sequence[int], events: Sequence[str]) -> Iterator[dict[str, in
     ) as perf:
         os.close(control)
         os.close(acknowledge)
-        os.write(order, b"enable\n")
+        with contextlib.suppress(BrokenPipeError):
+            os.write(order, b"enable\n")
         if not os.read(told, 16):
             raise ServerFailed(f"perf stat: {perf.communicate()[1].strip()}")
         try:

@@ -30,6 +30,7 @@ import trio
 from dohproxy.cache.replies import ReplyStore
 from dohproxy.clock import Clock
 from dohproxy.core import pure
+from dohproxy.core.mmsg import SLOT
 from dohproxy.core.pktinfo import ask_for_packet_info, wants_packet_info
 from dohproxy.core.pure import Limit
 from dohproxy.front import Front, Generation
@@ -162,7 +163,7 @@ async def filled(corpus: list[bytes]) -> Front:
 
 def limit(wire: bytes, host: str, now: float) -> bytes | None:
     """Some may be answered, some get silence, and some are refused."""
-    return (None, b"", wire[:5000].ljust(4))[len(wire) % 3]
+    return (None, b"", (9 * wire).ljust(4)[:SLOT])[len(wire) % 3]
 
 
 def compare(pairs: list[tuple[Side, Side]], corpus: list[bytes], seconds: float, chance: random.Random) -> None:

@@ -11,12 +11,11 @@ compiled = pytest.importorskip("dohproxy.cache._compiled", reason="the stores ar
 KEYS = [bytes([number]) * (number % 5 + 1) for number in range(1, 40)]
 VALUES = [b"v" * size for size in (0, 1, 7, 30, 90)] + [("told", size) for size in (1, 12, 200)]
 
+LIMITS = (1, 50, 120, 400, 100_000)
+
 
 def octets_of(key, value):
     return len(key) + (len(value) if isinstance(value, bytes) else value[1])
-
-
-LIMITS = (1, 50, 120, 400, 100_000)
 
 
 @pytest.mark.parametrize("seed", range(100))

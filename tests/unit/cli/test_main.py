@@ -38,6 +38,17 @@ def test_a_core_that_cannot_be_had_is_told() -> None:
     assert (done.returncode, done.stderr) == (1, "Error: DOHPROXY_CORE=fast: neither compiled, pure nor off\n")
 
 
+def test_a_core_that_is_not_compiled_is_told_where_it_is_demanded() -> None:
+    program = (
+        'import sys; sys.modules["dohproxy.cache._compiled"] = None; from dohproxy.cli.main import main; main(["version"])'
+    )
+    environ = os.environ | {"DOHPROXY_CORE": "compiled"}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: DOHPROXY_CORE=compiled: ")
+    assert "dohproxy.cache._compiled" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["rnu"], ["check"], ["run", "--colour"], ["query"]])
 def test_bad_usage_ends_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(main, arguments).exit_code == 2

@@ -81,10 +81,33 @@ def test_what_holds_no_name_goes_to_one_of_them(alike, octets):
     assert taken_by(socks, octets) in (1, 2)
 
 
-def test_nobody_can_tell_which_names_have_the_same_socket():
-    told = "from dohproxy.listen.steering import _program; print(_program([0, 1])[0], _program([0, 1])[10])"
-    programs = {subprocess.run([sys.executable, "-c", told], capture_output=True, check=True).stdout for _ in range(2)}
-    assert len(programs) == 2
+def test_names_are_told_apart_by_their_24th_octet(alike):
+    socks, chance = alike(2), random.Random(24)
+    assert steer(socks[0], range(2))
+    owners = {
+        taken_by(socks, query(f"{'x' * 22}{letter}.example", chance)) for letter in "abcdefghijklmnopqrstuvwxyz0123456789"
+    }
+    assert owners == {0, 1}
+
+
+def test_the_hash_has_two_secrets():
+    told = "from dohproxy.listen import steering; print(steering._SEED, steering._FACTOR)"
+    runs = [subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert not {*runs[0].split()} & {*runs[1].split()}
+
+
+def test_both_secrets_choose_the_socket(alike, monkeypatch):
+    socks, chance = alike(2), random.Random(7)
+    wires = [query(f"name{number}.example", chance) for number in range(60)]
+    found = []
+    for seed, factor in ((1, 5), (2, 5), (1, 0x9E3779B1)):
+        monkeypatch.setattr(steering, "_SEED", seed)
+        mix = [step._replace(value=factor) if step.code == steering._MULTIPLY else step for step in steering._MIX]
+        monkeypatch.setattr(steering, "_MIX", mix)
+        assert steer(socks[0], range(2))
+        found.append([taken_by(socks, wire) for wire in wires])
+    assert found[0] != found[1]
+    assert found[0] != found[2]
 
 
 def test_where_the_kernel_takes_no_program_that_is_said_and_all_stays_as_it_was(alike, monkeypatch, caplog):
