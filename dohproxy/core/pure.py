@@ -47,8 +47,8 @@ class Recall(Protocol):
 
 
 Limit = Callable[[bytes, str, float], bytes | None]
-"""By a query, its client's address and the time: what is replied in place of an answer, 4 to SLOT octets, or b"" for silence; None
-where it may be answered. Raises nothing."""
+"""By a query, its client's address and the time: what is replied in place of an answer, 4 to SLOT octets, or b"" for silence;
+None where it may be answered. Raises nothing."""
 
 
 class Counts(Protocol):
