@@ -11,6 +11,7 @@ import time
 
 import pytest
 import trio
+from programs import wait_until
 
 from dohproxy.channel import ends
 from dohproxy.config.settings import Access, Cache, Dnssec, Forwarding, Listen, Local, Log, Policy, Settings, Workers
@@ -292,10 +293,7 @@ def test_what_cannot_be_used_changes_nothing(start, fault, why):
 def test_an_end_during_a_reload_is_no_error(start):
     two = start("ponders")
     two.popen.send_signal(signal.SIGHUP)
-    until = time.monotonic() + 10
-    while not two.flag.exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(two.flag.exists, what="a reload")
     assert two.end(signal.SIGTERM, signal.SIGTERM) == 0
     assert "not reloaded" not in two.said()
 
@@ -306,8 +304,7 @@ def test_a_silent_worker_does_not_go_ahead(start):
     os.kill(before[0], signal.SIGSTOP)
     two.wait_for("worker 0 is silent")
     two.popen.send_signal(signal.SIGHUP)
-    while two.ask() != (before[1], "new1"):
-        time.sleep(0.02)
+    wait_until(lambda: two.ask() == (before[1], "new1"), what="a reload")
     os.kill(before[0], signal.SIGCONT)
     two.wait_for("supervisor: reloaded")
     two.answered_by({(pid, "new1") for pid in before.values()})
