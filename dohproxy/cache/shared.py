@@ -64,15 +64,17 @@ class SharedFile:
             except _DAMAGED:  # by a machine that went down at the wrong moment: what is lost is only a cache
                 self._remove()
                 self._open(size)
-            self._inode = path.stat().st_ino
+            except FileNotFoundError:  # another process has just removed it
+                self._open(size)
         except (lmdb.Error, OSError) as error:
             raise BadSharedFile(f"{path} cannot be used: {error}") from error
 
     def _open(self, size: int) -> None:
         self._file = _opened(self._path, size)
         try:
-            pages = self._file.info()["last_pgno"] + 1
-            if self._path.stat().st_size < pages * self._file.stat()["psize"]:
+            found, pages = self._path.stat(), self._file.info()["last_pgno"] + 1
+            self._inode = found.st_ino
+            if found.st_size < pages * self._file.stat()["psize"]:
                 raise lmdb.CorruptedError("it was cut off")  # what is mapped of that would end the process
             self._meta = self._file.open_db(b"meta")
             self._halves = tuple(self._file.open_db(name) for name in _HALVES)

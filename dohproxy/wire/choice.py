@@ -1,8 +1,7 @@
 """Which code runs where there is compiled code and its twin in Python.
 
 The environment variable DOHPROXY_CORE chooses: `compiled` (an error if it is not there), `pure`, or `off`, where nothing is
-compiled and no finished reply is replayed either. Unset, it is compiled if that is there. The command
-line refuses anything else.
+compiled and no finished reply is replayed either. Unset, it is compiled if that is there. The command line refuses all else.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -236,6 +237,18 @@ def test_what_another_process_has_made_anew_by_then_stays(path: Path) -> None:
     assert file.trouble
     assert path.read_bytes() == b"another"
     file.close()
+
+
+def test_one_that_another_process_removes_meanwhile_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*given: Any) -> Any:
+        monkeypatch.undo()
+        file = shared._opened(*given)
+        path.unlink()
+        return file
+
+    monkeypatch.setattr(shared, "_opened", opened)
+    SharedFile(path, SIZE).close()
+    assert path.exists()
 
 
 def test_one_that_there_is_no_room_to_open_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
