@@ -1,4 +1,4 @@
-"""One connection to an upstream: what is asked on it, and its clock.
+"""One connection to an upstream: what is asked on it, and its clock. One task reads, another writes and keeps the time.
 
 A question costs no task, no Event and no cancel scope: the asking course, or task, parks in its Exchange; the reader has it
 go on with the answer, or the clock without one. What is asked in one turn of the event loop leaves in one send.
@@ -149,8 +149,8 @@ class Connection:
         try:
             with self._life:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._watch)
-                    await self._live(nursery)
+                    nursery.start_soon(self._attend)
+                    await self._live()
         except BaseException as error:
             if is_defect(error):
                 self._error = Disconnected(_SPOILT)
@@ -164,8 +164,12 @@ class Connection:
                 self._under_way.clear()
                 self._backlog.clear()
 
-    async def _live(self, nursery: trio.Nursery) -> None:
-        """Connects, reads and writes until the end."""
+    async def _live(self) -> None:
+        """Connects, and reads until the end."""
+        raise NotImplementedError
+
+    async def _write(self) -> None:
+        """Sends what is rung for until cancelled, which loses nothing."""
         raise NotImplementedError
 
     def _close(self) -> None:
@@ -215,12 +219,13 @@ class Connection:
 
     # The clock
 
-    async def _watch(self) -> None:
+    async def _attend(self) -> None:
+        """Keeps the time, and writes meanwhile."""
         while True:
             self._alarm = self._next_deadline(self._wake_late(trio.current_time()))
             self._clock = trio.CancelScope(deadline=self._alarm)
             with self._clock:
-                await trio.sleep_forever()
+                await self._write()
             self._end_if_late(trio.current_time())
 
     def _wake_late(self, now: float) -> float:

@@ -57,13 +57,12 @@ class QuicConnection(Connection):
         """Whether the server has answered at all."""
         return self._path is not None and self._path.quic.greeted
 
-    async def _live(self, nursery: trio.Nursery) -> None:
+    async def _live(self) -> None:
         try:
             path = self._path = await self._connect()
             self._session.attach(path.quic)
             if self._early:
                 self._admit()
-            nursery.start_soon(self._write)
             self._take(path)
             await self._read(path)
         except BadCertificate as error:

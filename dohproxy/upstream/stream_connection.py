@@ -32,9 +32,8 @@ class StreamConnection(Connection):
         self._unsent = b""
         self._socket: socket.socket | None = None
 
-    async def _live(self, nursery: trio.Nursery) -> None:
+    async def _live(self) -> None:
         if (sock := await self._connect()) is not None:
-            nursery.start_soon(self._write, sock)
             await self._read(sock)
 
     async def _connect(self) -> socket.socket | None:
@@ -91,31 +90,26 @@ class StreamConnection(Connection):
 
     # The writer
 
-    async def _write(self, sock: socket.socket) -> None:
-        with suppress(OSError):  # the reader sees it too, and what the peer said before it
-            while True:
+    async def _write(self) -> None:
+        while True:
+            if self._unsent and self._socket is not None:
+                await trio.lowlevel.wait_writable(self._socket)
+            else:
                 await self._bell.heard()
-                self._gather()
-                while self._unsent:
-                    try:
-                        self._send(sock)
-                    except BlockingIOError:
-                        await trio.lowlevel.wait_writable(sock)
+            self._send_at_once()
 
     def _send_at_once(self) -> bool:
         if self._socket is None or self.state is State.CLOSED:
             return False
         try:
             self._gather()
-            self._send(self._socket)
-        except OSError:  # what there is to say of it the writer and the reader find out
+            if self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
             return False
+        except OSError:  # the reader sees it too, and what the peer said before it
+            self._unsent = b""
         return not self._unsent
-
-    def _send(self, sock: socket.socket) -> None:
-        """Sends as much as fits; raises BlockingIOError where that is nothing."""
-        if self._unsent:
-            self._unsent = self._unsent[sock.send(self._unsent) :]
 
     def _gather(self) -> None:
         """One TLS record a piece: several questions in one record made a server sit on its answers."""

@@ -4,6 +4,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -97,20 +98,63 @@ async def test_what_is_asked_in_a_turn_leaves_in_one_send_and_a_record_each(
         while True:
             records.append(await stream.receive_some(65536))  # which is of one record
 
-    def send(connection: StreamConnection, sock: socket.socket) -> None:
-        sends.append(len(connection._unsent))
-        really(connection, sock)
+    def send(sock: socket.socket, data: bytes) -> int:
+        if sock is connection._socket:
+            sends.append(len(data))
+        return really(sock, data)
 
     dot = await bench.dot((await bench.serve(note)).port)
     dot.begin(ask("first.example."))
     await until(lambda: bool(records))
-    really = StreamConnection._send
-    monkeypatch.setattr(StreamConnection, "_send", send)
+    [connection] = dot._connections
+    assert isinstance(connection, StreamConnection)
+    really = socket.socket.send
+    monkeypatch.setattr(socket.socket, "send", send)
     for number in range(3):
         dot.begin(ask(f"n{number}.example."))
     await until(lambda: len(b"".join(records)) == 4 * len(records[0]))
     assert [len(record) for record in records] == [2 + int.from_bytes(records[0][:2])] * 4
-    assert [size for size in sends if size] == [sum(sends)]
+    assert len(sends) == 1
+
+
+def tasks_of(nursery: trio.Nursery) -> list[trio.lowlevel.Task]:
+    children = list(nursery.child_tasks)
+    return children + [task for child in children for inner in child.child_nurseries for task in tasks_of(inner)]
+
+
+async def test_a_connection_has_two_tasks(bench: Bench) -> None:
+    dot = await bench.dot((await bench.serve()).port)
+    for number in range(100):
+        dot.begin(ask(f"n{number}.example."))
+    [connection] = dot._connections
+    await until(lambda: repr(connection) == "open with 0 under way")
+    found = [task.name.rpartition(".")[2] for task in tasks_of(bench.nursery) if task.name.startswith("dohproxy.upstream.")]
+    assert sorted(found) == ["_attend", "_own", "run"]  # the last is the pool's
+
+
+async def test_the_clock_goes_on_while_there_is_no_room_to_write(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = trio.Event()
+
+    def send(sock: socket.socket, data: bytes) -> int:
+        if sock is connection._socket and not room.is_set():
+            raise BlockingIOError
+        return really(sock, data)
+
+    async def wait_writable(_: socket.socket) -> None:
+        await room.wait()
+
+    dot = await bench.dot((await bench.serve()).port)
+    await dot.resolve(ask())
+    connection: Any = dot._connections[0]
+    really = socket.socket.send
+    monkeypatch.setattr(socket.socket, "send", send)
+    monkeypatch.setattr(trio.lowlevel, "wait_writable", wait_writable)
+    exchange = dot.begin(ask())
+    with trio.fail_after(LIMIT):
+        for _ in range(3):
+            assert await exchange.answer(trio.current_time() + 0.01) is None
+        room.set()
+        assert await exchange.answer(trio.current_time() + LIMIT) is not None
 
 
 async def test_what_one_read_brings_is_settled_in_one_turn_and_acknowledged_at_once(bench: Bench) -> None:
