@@ -2,7 +2,7 @@ import socket
 from collections.abc import Callable
 
 from dohproxy.core.finished import Finished
-from dohproxy.core.pure import Counts, Failed, Groups, Miss, Tell
+from dohproxy.core.pure import Counts, Failed, Groups, Limit, Miss, Tell
 from dohproxy.model import Peer, Transport
 
 class Recaller:
@@ -13,6 +13,8 @@ class Recaller:
     def __call__(self, wire: bytes, peer: Peer, transport: Transport, now: float | None = None) -> bytes | None: ...
 
 class Datagrams:
-    def __init__(self, socket: socket.socket, recall: Recaller, counters: Counts, wildcard: bool) -> None: ...
+    def __init__(
+        self, socket: socket.socket, recall: Recaller, counters: Counts, wildcard: bool, limit: Limit | None = None
+    ) -> None: ...
     def take(self) -> list[Miss]: ...
     def send(self, replies: list[tuple[bytes, bytes]]) -> None: ...

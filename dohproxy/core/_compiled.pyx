@@ -46,18 +46,12 @@ cdef extern from "<netinet/in.h>":
     struct in_addr:
         uint32_t s_addr
     struct sockaddr_in:
-        uint16_t sin_port
         in_addr sin_addr
     struct in6_addr:
         uint8_t s6_addr[16]
     struct sockaddr_in6:
-        uint16_t sin6_port
-        uint32_t sin6_flowinfo
         in6_addr sin6_addr
-        uint32_t sin6_scope_id
     int IPPROTO_IP, IPPROTO_IPV6, IP_PKTINFO, IPV6_PKTINFO
-    uint16_t ntohs(uint16_t)
-    uint32_t ntohl(uint32_t)
 cdef extern from "<arpa/inet.h>":
     const char *inet_ntop(int, const void *, char *, unsigned int)
 
@@ -174,12 +168,21 @@ cdef void write(bytes packed, Head *head, const uint8_t *wire, Seen *seen, doubl
         out[at], out[at + 1], out[at + 2], out[at + 3] = ttl >> 24, ttl >> 16 & 255, ttl >> 8 & 255, ttl & 255
 
 
+cdef class Client:
+    """All that is known of an address: one look-up a query."""
+
+    cdef str host
+    cdef object pay
+    cdef bytes prefix
+    cdef dict groups  # that the prefix is of
+
+
 cdef class Recaller:
     """Finds finished replies and renders them: see `dohproxy.core.pure.Recaller`."""
 
     cdef readonly object now
     cdef object _find, _tell, _failed
-    cdef dict _groups, _prefixes
+    cdef dict _groups
     cdef Py_ssize_t _payload_size
     cdef readonly list secured
     cdef bint _tell_all
@@ -191,7 +194,6 @@ cdef class Recaller:
 
     def use(self, dict groups, find, payload_size):
         self._groups, self._find, self._payload_size = groups, find, min(payload_size, SLOT)
-        self._prefixes = {}
 
     def __call__(self, bytes wire, peer, transport, when=None):
         try:
@@ -233,31 +235,22 @@ cdef class Recaller:
         write(packed, head, wire, seen, now, <uint8_t *>PyBytes_AS_STRING(reply))
         return reply if len(reply) <= limit else shortened(reply, seen.name_end - HEADER, head.opt_at, limit)
 
-    cdef bytes _prefix_of(self, sockaddr_storage *client):
+    cdef bytes _prefix_of(self, Client client):
         """The prefix of this client's keys; None if it has not been admitted."""
-        cdef bytes address
-        if client.ss_family == AF_INET:
-            address = PyBytes_FromStringAndSize(<char *>&(<sockaddr_in *>client).sin_addr, 4)
-        else:
-            address = PyBytes_FromStringAndSize(<char *>&(<sockaddr_in6 *>client).sin6_addr, 16)
-        prefix = self._prefixes.get(address)
-        if prefix is None and (group := self._groups.get(name_of(client)[0])) is not None:
-            if len(self._prefixes) >= MAX_CLIENTS:
-                self._prefixes.clear()
-            prefix = self._prefixes[address] = group[1]
-        return prefix
+        if client.prefix is None or client.groups is not self._groups:
+            group = self._groups.get(client.host)
+            client.prefix, client.groups = None if group is None else group[1], self._groups
+        return client.prefix
 
 
-cdef tuple name_of(sockaddr_storage *client):
-    """The address as the socket module has it."""
+cdef str host_of(sockaddr_storage *address):
+    """The address as text, as the socket module has it."""
     cdef char text[64]
-    cdef sockaddr_in *four = <sockaddr_in *>client
-    cdef sockaddr_in6 *six = <sockaddr_in6 *>client
-    if client.ss_family == AF_INET:
-        inet_ntop(AF_INET, &four.sin_addr, text, sizeof(text))
-        return text.decode("ascii"), ntohs(four.sin_port)
-    inet_ntop(AF_INET6, &six.sin6_addr, text, sizeof(text))
-    return text.decode("ascii"), ntohs(six.sin6_port), ntohl(six.sin6_flowinfo), six.sin6_scope_id
+    if address.ss_family == AF_INET:
+        inet_ntop(AF_INET, &(<sockaddr_in *>address).sin_addr, text, sizeof(text))
+    else:
+        inet_ntop(AF_INET6, &(<sockaddr_in6 *>address).sin6_addr, text, sizeof(text))
+    return text.decode("ascii")
 
 
 cdef void turned(msghdr *message) noexcept:
@@ -290,7 +283,7 @@ cdef class Datagrams:
     """The datagrams of one socket: see `dohproxy.core.pure.Datagrams`."""
 
     cdef object _socket, _counters, _limit
-    cdef dict _hosts
+    cdef dict _clients
     cdef Recaller _recall
     cdef int _fd
     cdef bint _wildcard
@@ -313,7 +306,7 @@ cdef class Datagrams:
     def __init__(self, socket, Recaller recall, counters, bint wildcard, limit=None):
         self._socket, self._fd = socket, socket.fileno()  # held, so that the number stays this socket's
         self._recall, self._counters, self._wildcard, self._limit = recall, counters, wildcard, limit
-        self._hosts = {}
+        self._clients = {}
 
     cdef int _receive(self) noexcept:
         cdef int i
@@ -338,11 +331,12 @@ cdef class Datagrams:
         memset(rcodes, 0, sizeof(rcodes))
         memset(secured, 0, sizeof(secured))
         cdef double now = self._recall.now()
+        cdef object at = <long long>(now * 1e9)
         cdef list misses = []
         while i < received:
             try:  # around all, for an exception is a defect: it makes its query a miss, and costs the others nothing
                 while i < received:
-                    outcome = self._answer(i, now, &self._out[hits], secured)
+                    outcome = self._answer(i, now, at, &self._out[hits], secured)
                     if outcome == READY:
                         rcodes[self._slots[i].reply[3] & 15] += 1
                         hits += 1
@@ -357,15 +351,15 @@ cdef class Datagrams:
         self._send(hits)
         return misses
 
-    cdef int _answer(self, int i, double now, mmsghdr *out, int *secured) except -1:
+    cdef int _answer(self, int i, double now, at, mmsghdr *out, int *secured) except -1:
         """Make the reply to a query ready to be sent, if there is one at hand."""
+        cdef Client client = self._client(&self._slots[i].client)
         cdef bytes refusal
-        if self._limit is not None:
-            refusal = self._limit(self._query(i), self._host(&self._slots[i].client), now)
-            if refusal is not None:
-                self._copy(i, refusal, out)
-                return READY if refusal else SILENCE
-        return READY if self._replay(i, now, out, secured) else MISS
+        if client.pay is not None and (charge := client.pay(at)):
+            refusal = self._limit.refusal(self._query(i), charge)
+            self._copy(i, refusal, out)
+            return READY if refusal else SILENCE
+        return READY if self._replay(i, client, now, out, secured) else MISS
 
     cdef void _copy(self, int i, bytes reply, mmsghdr *out):
         cdef Py_ssize_t size = min(PyBytes_GET_SIZE(reply), SLOT)
@@ -381,10 +375,10 @@ cdef class Datagrams:
         if self._wildcard:
             turned(&out.msg_hdr)
 
-    cdef bint _replay(self, int i, double now, mmsghdr *out, int *secured) except -1:
+    cdef bint _replay(self, int i, Client client, double now, mmsghdr *out, int *secured) except -1:
         cdef Slot *slot = &self._slots[i]
         cdef Recaller recall = self._recall
-        cdef bytes prefix = recall._prefix_of(&slot.client)
+        cdef bytes prefix = recall._prefix_of(client)
         cdef Seen seen
         cdef Head head
         if prefix is None:
@@ -401,7 +395,7 @@ cdef class Datagrams:
             self._copy(i, recall._rendered(packed, &head, slot.query, &seen, now, limit), out)
             size = slot.written.iov_len
         if head.told or recall._tell_all:
-            recall._tell(self._query(i), name_of(&slot.client)[0], UDP, finished, size)
+            recall._tell(self._query(i), client.host, UDP, finished, size)
         else:
             secured[head.security & 7] += 1
         return True
@@ -416,17 +410,23 @@ cdef class Datagrams:
             turned(&self._in[i].msg_hdr)
             control = min(self._in[i].msg_hdr.msg_controllen, CONTROL)
         origin = octets_of(&slot.client, size_of_address(slot.client.ss_family)) + octets_of(slot.control, control)
-        return self._query(i), self._host(&slot.client), origin
+        return self._query(i), self._client(&slot.client).host, origin
 
-    cdef str _host(self, sockaddr_storage *client):
-        """The address as text, kept for the next time."""
-        cdef bytes address = octets_of(client, size_of_address(client.ss_family))[4 if client.ss_family == AF_INET else 8 :]
-        host = self._hosts.get(address)
-        if host is None:
-            if len(self._hosts) >= MAX_CLIENTS:
-                self._hosts.clear()
-            host = self._hosts[address] = name_of(client)[0]
-        return host
+    cdef Client _client(self, sockaddr_storage *address):
+        """What is known of this address, kept for the next time."""
+        cdef bytes octets
+        if address.ss_family == AF_INET:
+            octets = octets_of(&(<sockaddr_in *>address).sin_addr, 4)
+        else:
+            octets = octets_of(&(<sockaddr_in6 *>address).sin6_addr, 16)
+        cdef Client client = self._clients.get(octets)
+        if client is None:
+            if len(self._clients) >= MAX_CLIENTS:
+                self._clients.clear()
+            client = self._clients[octets] = Client()
+            client.host = host_of(address)
+            client.pay = None if self._limit is None else self._limit.payer(client.host)
+        return client
 
     cdef void _count(self, int received, int hits, int *rcodes, int *secured):
         cdef int i

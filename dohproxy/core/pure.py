@@ -30,7 +30,7 @@ Failed = Callable[[Exception], None]
 """Is told of each defect that kept a reply from being replayed."""
 
 _UDP: Final = Transport.UDP
-_MAX_HOSTS: Final = 65536
+_MAX_CLIENTS: Final = 65536
 _SHORTEST: Final = HEADER_SIZE + 5
 _head = HEAD.unpack_from
 
@@ -46,9 +46,20 @@ class Recall(Protocol):
         ...
 
 
-Limit = Callable[[bytes, str, float], bytes | None]
-"""By a query, its client's address and the time: what is replied in place of an answer, 4 to SLOT octets, or b"" for silence;
-None where it may be answered. Raises nothing."""
+Payer = Callable[[int], int]
+"""Has one client pay for a query at this monotonic time in nanoseconds: 0 if it may be answered. Raises nothing."""
+
+
+class Limit(Protocol):
+    """What keeps clients from asking too often."""
+
+    def payer(self, host: str) -> Payer:
+        """That of the client at this address, asked for once as long as the client is known."""
+        ...
+
+    def refusal(self, wire: bytes, charge: int) -> bytes:
+        """What is replied to a query that was charged so: 4 to SLOT octets, or b"" for silence. Raises nothing."""
+        ...
 
 
 class Counts(Protocol):
@@ -119,6 +130,11 @@ def _nothing(key: bytes) -> None:
     """What is found before there is anything."""
 
 
+def _free(at: int) -> int:  # noqa: ARG001
+    """Who pays where there is no limit."""
+    return 0
+
+
 def _written(packed: bytes, count: int, wire: bytes, name_end: int, age: int) -> bytes:
     """The message with the asker's ID and case, its TTLs less so many seconds."""
     start = HEAD.size + 2 * count
@@ -153,7 +169,7 @@ class Datagrams:
         self._now, self._recall, self._counts = recall.now, recall.__call__, counts  # a bound method is called quicker
         self._limit = limit
         self._family, self._batch = sock.family, Batch(sock, wildcard)
-        self._hosts: dict[bytes, str] = {}
+        self._clients: dict[bytes, tuple[str, Payer]] = {}
 
     def take(self) -> list[Miss]:
         """Take a batch of queries and answer what is at hand; the others."""
@@ -165,12 +181,14 @@ class Datagrams:
         except OSError:
             counts.receive_errors += 1
             return []
-        now, hosts = self._now(), self._hosts
+        now, known = self._now(), self._clients
+        at = int(now * 1e9)
         misses, replies = list[Miss](), list[tuple[int, bytes]]()
         for i, (wire, client) in enumerate(zip(queries, clients, strict=True)):
-            host = hosts.get(client) or self._host(client)
-            reply = None if limit is None else limit(wire, host, now)
-            if reply is None and (reply := recall(wire, host, _UDP, now)) is None:
+            host, pay = known.get(client) or self._client(client)
+            charge = 0 if limit is None else pay(at)
+            reply = limit.refusal(wire, charge) if limit and charge else recall(wire, host, _UDP, now)
+            if reply is None:
                 misses.append((wire, host, batch.origin(i)))
             elif reply:
                 rcodes[reply[3] & 15] += 1
@@ -185,9 +203,10 @@ class Datagrams:
         """Send replies, each to the origin of its query. What cannot be sent is counted, and ends nothing."""
         self._counts.send_errors += self._batch.post(replies)
 
-    def _host(self, client: bytes) -> str:
-        """The address as text, kept for the next time."""
-        if len(self._hosts) >= _MAX_HOSTS:
-            self._hosts.clear()
-        host = self._hosts[client] = socket.inet_ntop(self._family, client)
-        return host
+    def _client(self, address: bytes) -> tuple[str, Payer]:
+        """The address as text and whoever pays for it, kept for the next time."""
+        if len(self._clients) >= _MAX_CLIENTS:
+            self._clients.clear()
+        host = socket.inet_ntop(self._family, address)
+        client = self._clients[address] = host, _free if self._limit is None else self._limit.payer(host)
+        return client

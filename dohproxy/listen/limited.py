@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from dohproxy.core.pure import Payer
 from dohproxy.errors import MalformedMessage
 from dohproxy.policy.rates import Charge, Rates
 from dohproxy.telemetry.counters import Counters
 from dohproxy.wire.reply import truncated_reply_for
 from dohproxy.wire.request import parse_request_untrusted
 
-_PASS = Charge.PASS  # here: an enumeration looks its members up slowly
-
 
 class Limited:
-    """Has clients pay for their queries, and tells what those that cannot are replied: a Limit."""
+    """Has clients pay for their queries, and makes the replies to those that cannot: a Limit."""
 
     def __init__(self, rates: Rates, counters: Counters) -> None:
-        self._charge, self._counters = rates.charge, counters
+        self._rates, self._counters = rates, counters
 
-    def __call__(self, wire: bytes, host: str, now: float) -> bytes | None:
-        """None if the client is within its rate; else the reply, truncated, or b"" for silence."""
-        charge = self._charge(host, now)
-        if charge is _PASS:
-            return None
+    def payer(self, host: str) -> Payer:
+        """What the client at this address pays with, a charge being 0 if it is within its rate."""
+        return self._rates.bucket(host).pay
+
+    def refusal(self, wire: bytes, charge: int) -> bytes:
+        """The reply to a query that is not paid for, truncated, or b"" for silence; counted."""
         self._counters.limited += 1
-        return self._slip(wire) if charge is Charge.TRUNCATE else b""
+        return self._slip(wire) if charge == Charge.TRUNCATE else b""
 
     def _slip(self, wire: bytes) -> bytes:
         try:

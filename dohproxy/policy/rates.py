@@ -6,7 +6,7 @@ its own then asks by TCP, and one whose address is forged gains nothing.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import IntEnum
 from functools import lru_cache
 from ipaddress import ip_address
 from math import ceil
@@ -16,18 +16,18 @@ from dohproxy.config.settings import ClientLimits
 _SECOND = 10**9
 """Nanoseconds."""
 KEPT = 32768
-"""Addresses that are known at least; twice as many at most."""
+"""Clients that are known at least; twice as many at most."""
 
 
-class Charge(Enum):
+class Charge(IntEnum):
     """What becomes of a query."""
 
-    PASS = "pass"
-    TRUNCATE = "truncate"
-    SILENCE = "silence"
+    PASS = 0
+    TRUNCATE = 1
+    SILENCE = 2
 
 
-_PASS = Charge.PASS  # here: an enumeration looks its members up slowly
+_PASS, _TRUNCATE, _SILENCE = Charge  # here: an enumeration looks its members up slowly
 
 
 class Prefixes:
@@ -35,7 +35,7 @@ class Prefixes:
 
     def __init__(self, ipv4: int, ipv6: int) -> None:
         self._bits = {4: ipv4, 6: ipv6}
-        self.of = lru_cache(KEPT)(self._of)
+        self.of = lru_cache(2 * KEPT)(self._of)
         """The key of the client with this address."""
 
     def _of(self, host: str) -> bytes:
@@ -47,50 +47,46 @@ class Prefixes:
 
 
 class Bucket:
-    """What a client has used up."""
+    """What a client may ask and has asked. The times are nanoseconds, as no query may be lost to rounding."""
 
-    __slots__ = ("over", "paid")
+    __slots__ = ("_credit", "_over", "_paid", "_price", "_slip")
 
-    def __init__(self) -> None:
-        self.paid = 0
-        """When its queries so far will have been paid for, at its rate: nanoseconds, as no query may be lost to rounding."""
-        self.over = 0
-        """Queries over the limit so far."""
-
-
-class Rates:
-    """The buckets of all clients that have asked of late. One that is forgotten is full again."""
-
-    def __init__(self, limits: ClientLimits, prefixes: Prefixes) -> None:
+    def __init__(self, limits: ClientLimits) -> None:
         self._price = ceil(_SECOND / limits.queries_per_second)
         self._credit = max(limits.burst - 1, 0) * self._price
         self._slip = limits.slip
+        self._paid = 0
+        """When its queries so far will have been paid for, at its rate."""
+        self._over = 0
+        """Queries over the limit so far."""
+
+    def pay(self, at: int) -> Charge:
+        """Pay for a query at this monotonic time; what becomes of it."""
+        paid = self._paid
+        if paid <= at:
+            self._paid = at + self._price
+            return _PASS
+        if paid - at <= self._credit:
+            self._paid = paid + self._price
+            return _PASS
+        self._over += 1
+        return _TRUNCATE if self._slip and self._over % self._slip == 0 else _SILENCE
+
+
+class Rates:
+    """The buckets of all clients that have come of late. One that is forgotten is full again."""
+
+    def __init__(self, limits: ClientLimits, prefixes: Prefixes) -> None:
+        self._limits = limits
         self._prefixes = prefixes
-        self._hosts: dict[str, Bucket] = {}
         self._young: dict[bytes, Bucket] = {}
         self._old: dict[bytes, Bucket] = {}
 
-    def charge(self, host: str, now: float) -> Charge:
-        """Have the client at this address pay for a query; what becomes of that. One look-up, for one that was here before."""
-        bucket = self._hosts.get(host) or self._bucket(host)
-        paid, at = bucket.paid, int(now * _SECOND)
-        if paid <= at:
-            bucket.paid = at + self._price
-            return _PASS
-        if paid - at <= self._credit:
-            bucket.paid = paid + self._price
-            return _PASS
-        bucket.over += 1
-        return Charge.TRUNCATE if self._slip and bucket.over % self._slip == 0 else Charge.SILENCE
-
-    def _bucket(self, host: str) -> Bucket:
-        """Find or make the client's bucket. The addresses are forgotten all at once, the clients by generations."""
+    def bucket(self, host: str) -> Bucket:
+        """That of the client at this address, to be held as long as the address is known."""
         key = self._prefixes.of(host)
-        bucket = self._young.get(key) or self._old.get(key) or Bucket()
+        bucket = self._young.get(key) or self._old.get(key) or Bucket(self._limits)
         if len(self._young) >= KEPT:
             self._old, self._young = self._young, {}
-            self._hosts.clear()
-        if len(self._hosts) >= 2 * KEPT:
-            self._hosts.clear()
-        self._young[key] = self._hosts[host] = bucket
+        self._young[key] = bucket
         return bucket

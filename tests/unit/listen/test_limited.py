@@ -19,6 +19,12 @@ def limited(front, **limits):
     return Intake(front, Listen(), Counters(), ClientLimits(**limits))
 
 
+def replies(limit, wire, count):
+    """What each of so many queries is replied to by a limit; None if it may be answered."""
+    charges = map(limit.payer("192.0.2.1"), [10**9] * count)
+    return [limit.refusal(wire, charge) if charge else None for charge in charges]
+
+
 def test_off_costs_nothing(front):
     intake = limited(front)
     assert intake.limited is None
@@ -27,7 +33,7 @@ def test_off_costs_nothing(front):
 
 async def test_over_the_rate_every_second_query_is_answered_truncated(front):
     intake = limited(front, queries_per_second=1.0, burst=1, slip=2)
-    [passed, silent, slipped] = [intake.limited(QUERY, "192.0.2.1", 1.0) for _ in range(3)]
+    [passed, silent, slipped] = replies(intake.limited, QUERY, 3)
     assert passed is None and silent == b""
     assert slipped[:2] == QUERY[:2] and slipped[2] & 0x82 == 0x82 and slipped[3] & 15 == 0
     assert slipped[12:29] == QUERY[12:29] and len(slipped) < len(QUERY)
@@ -37,8 +43,7 @@ async def test_over_the_rate_every_second_query_is_answered_truncated(front):
 @pytest.mark.parametrize("wire", [b"", bytes(12), b"\0\7\x81" + QUERY[3:], QUERY[:-1]])
 async def test_what_is_no_query_slips_into_nothing(front, wire):
     intake = limited(front, queries_per_second=1.0, slip=1)
-    intake.limited(wire, "192.0.2.1", 1.0)
-    assert intake.limited(wire, "192.0.2.1", 1.0) == b""
+    assert replies(intake.limited, wire, 2) == [None, b""]
     assert (intake.counters.limited, intake.counters.slipped) == (1, 0)
 
 

@@ -15,28 +15,32 @@ def make(rate=10.0, burst=3, slip=2, ipv4=32, ipv6=56):
     return Rates(ClientLimits(rate, burst, slip), Prefixes(ipv4, ipv6))
 
 
+def charge(limits, host, now):
+    return limits.bucket(host).pay(int(now * 1e9))
+
+
 def test_a_burst_passes_then_every_second_query_slips():
     limits = make()
-    assert [limits.charge("192.0.2.1", 100.0) for _ in range(8)] == [PASS] * 3 + [SILENCE, TRUNCATE] * 2 + [SILENCE]
+    assert [charge(limits, "192.0.2.1", 100.0) for _ in range(8)] == [PASS] * 3 + [SILENCE, TRUNCATE] * 2 + [SILENCE]
 
 
 @given(st.floats(0, 1e8), st.integers(1, 2000), st.integers(1, 200))
 def test_a_burst_passes_whole_by_any_clock(now, rate, burst):
     limits = make(rate=rate, burst=burst)
-    assert [limits.charge("192.0.2.1", now) for _ in range(burst + 1)] == [PASS] * burst + [SILENCE]
+    assert [charge(limits, "192.0.2.1", now) for _ in range(burst + 1)] == [PASS] * burst + [SILENCE]
 
 
 def test_what_is_over_the_limit_costs_nothing():
     limits = make()
-    [limits.charge("192.0.2.1", 100.0) for _ in range(100)]
-    assert limits.charge("192.0.2.1", 100.11) is PASS
-    assert limits.charge("192.0.2.1", 100.11) is not PASS
+    [charge(limits, "192.0.2.1", 100.0) for _ in range(100)]
+    assert charge(limits, "192.0.2.1", 100.11) is PASS
+    assert charge(limits, "192.0.2.1", 100.11) is not PASS
 
 
 def test_the_burst_comes_back_and_no_more_than_that():
     limits = make()
-    [limits.charge("192.0.2.1", 100.0) for _ in range(3)]
-    assert [limits.charge("192.0.2.1", 200.0) for _ in range(4)] == [PASS] * 3 + [SILENCE]
+    [charge(limits, "192.0.2.1", 100.0) for _ in range(3)]
+    assert [charge(limits, "192.0.2.1", 200.0) for _ in range(4)] == [PASS] * 3 + [SILENCE]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,7 @@ def test_the_burst_comes_back_and_no_more_than_that():
 )
 def test_slips(slip, kinds):
     limits = make(burst=1, slip=slip)
-    assert [limits.charge("192.0.2.1", 100.0) for _ in range(5)] == [PASS, *kinds]
+    assert [charge(limits, "192.0.2.1", 100.0) for _ in range(5)] == [PASS, *kinds]
 
 
 @pytest.mark.parametrize(
@@ -60,26 +64,26 @@ def test_slips(slip, kinds):
 )
 def test_who_counts_as_one(one, other, same):
     limits = make(burst=1)
-    limits.charge(one, 100.0)
-    assert (limits.charge(other, 100.0) is not PASS) == same
+    charge(limits, one, 100.0)
+    assert (charge(limits, other, 100.0) is not PASS) == same
 
 
 def test_wider_prefixes():
     limits = make(burst=1, ipv4=24)
-    limits.charge("192.0.2.1", 100.0)
-    assert limits.charge("192.0.2.255", 100.0) is not PASS
-    assert limits.charge("192.0.3.1", 100.0) is PASS
+    charge(limits, "192.0.2.1", 100.0)
+    assert charge(limits, "192.0.2.255", 100.0) is not PASS
+    assert charge(limits, "192.0.3.1", 100.0) is PASS
 
 
 def test_a_client_is_known_while_others_come_and_go(monkeypatch):
     monkeypatch.setattr(rates, "KEPT", 10)
     limits = make(burst=1)
-    limits.charge("192.0.2.1", 100.0)
+    charge(limits, "192.0.2.1", 100.0)
     for number in range(1000):
-        limits.charge(f"10.0.{number >> 8}.{number & 255}", 100.0)
+        charge(limits, f"10.0.{number >> 8}.{number & 255}", 100.0)
         if number % 5 == 0:
-            assert limits.charge("192.0.2.1", 100.0) is not PASS
-        assert len(limits._young) <= 10 and len(limits._old) <= 10 and len(limits._hosts) <= 20
+            assert charge(limits, "192.0.2.1", 100.0) is not PASS
+        assert len(limits._young) <= 10 and len(limits._old) <= 10
 
 
 @given(
@@ -91,6 +95,6 @@ def test_never_more_than_the_rate_and_the_burst(gaps, rate, burst):
     limits, now, passed = make(rate, burst), 1000.0, 0
     for gap in gaps:
         now += gap
-        passed += limits.charge("192.0.2.1", now) is PASS
+        passed += charge(limits, "192.0.2.1", now) is PASS
     assert passed <= burst + rate * (now - 1000.0) + 1e-6
     assert passed >= min(len(gaps), burst)
