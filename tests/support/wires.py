@@ -31,8 +31,11 @@ class WireConnection(Connection):
 
     _session: DnsStream
 
-    async def _live(self, _: trio.Nursery) -> None:
+    async def _live(self) -> None:
         self._admit()
+        await trio.sleep_forever()
+
+    async def _write(self) -> None:
         await trio.sleep_forever()
 
     def _close(self) -> None:
