@@ -83,6 +83,7 @@ class Subject:
                 once=once,
                 ad=self.bench.validate,
                 timeout=2 if once or rate else 0.2,
+                ports=self.bench.args.ports,
             )
         cpu = self.server.cpu_seconds() - before
         return {
@@ -544,6 +545,7 @@ def arguments() -> argparse.Namespace:
         help=f"queries a second, where they come at a fixed rate; 0: {MISS_RATE}, or {HIT_RATES[0]} for mix",
     )
     add("--window", type=int, default=0, help=f"queries in flight; 0: {HIT_WINDOW} for hits, else {MISS_WINDOW}")
+    add("--ports", type=int, default=8, help="that the generator asks from, by UDP; at most 64")
     add("--queries", type=int, default=0, help="of each run of fresh names; 0: as the scenario likes")
     add("--cpus", default=str(SUT_CPU), help="where the systems run, as for taskset")
     add("--counts", action="store_true", help="have perf count how often they turn, read datagrams, and leave the CPU")

@@ -1,9 +1,10 @@
 """What a hit costs this process: CPU time per query from the socket and back, with no generator's speed in it.
 
-    python tests/bench/hit_cost.py [--queries 200000] [--names 10000] [--kind plain|mixed|long] [--limited]
+    python tests/bench/hit_cost.py [--queries 200000] [--names 10000] [--kind plain|mixed|long] [--ports 1] [--limited]
 
 plain: as a stub asks. mixed: EDNS, DO, cookies, padding and 0x20 in turn. long: replies that do not fit, truncated.
---limited: the client has a rate, which is never reached. Of the rounds the least is what to look at: what disturbs only adds.
+--ports: how many the client asks from, in turn; replies in a row to one port may leave together. --limited: the client has a
+rate, which is never reached. Of the rounds the least is what to look at: what disturbs only adds.
 DOHPROXY_CORE=pure measures the twin.
 """
 
@@ -15,6 +16,8 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 
 import trio
@@ -80,25 +83,27 @@ def batches(queries: list[bytes], count: int) -> Iterator[list[bytes]]:
         yield queries[at : at + 64]
 
 
-def cost(front: Front, queries: list[bytes], count: int, limited: bool) -> float:
+def cost(front: Front, queries: list[bytes], count: int, ports: int, limited: bool) -> float:
     """Microseconds a hit."""
     counters = Counters()
     limit = Limited(Rates(ClientLimits(1e9, 1000), Prefixes(32, 56)), counters) if limited else None
-    with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
-        for sock in (server, client):
+    with ExitStack() as opened:
+        server, *clients = (opened.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(1 + ports))
+        for sock in (server, *clients):
             sock.bind((HOST, 0))
             sock.setblocking(False)
-        client.connect(server.getsockname())
+        for client in clients:
+            client.connect(server.getsockname())
         datagrams = core.datagrams(server, front.recall, counters, False, limit)
         spent = 0.0
         for batch in batches(queries, count):
-            for wire in batch:
+            for wire, client in zip(batch, cycle(clients), strict=False):
                 client.send(wire)
             before = time.thread_time()
             misses = datagrams.take()
             spent += time.thread_time() - before
             assert not misses
-            for _ in batch:
+            for _, client in zip(batch, cycle(clients), strict=False):
                 client.recv(4096)
     return spent / counters.hits * 1e6
 
@@ -108,11 +113,12 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100_000)
     parser.add_argument("--names", type=int, default=10_000)
     parser.add_argument("--kind", choices=("plain", "mixed", "long"), default="plain")
+    parser.add_argument("--ports", type=int, default=1)
     parser.add_argument("--limited", action="store_true")
     given = parser.parse_args()
     queries = queries_of(given.kind, given.names)
     front = trio.run(filled, queries, given.kind == "long")
-    rounds = sorted(cost(front, queries, given.queries // ROUNDS, given.limited) for _ in range(ROUNDS))
+    rounds = sorted(cost(front, queries, given.queries // ROUNDS, given.ports, given.limited) for _ in range(ROUNDS))
     print(f"{given.kind}, {core.KIND}: {rounds[0]:.2f} us a hit at least, {rounds[-1]:.2f} at most")
 
 

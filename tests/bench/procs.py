@@ -165,9 +165,10 @@ def blast(
     once: bool = False,
     ad: bool = False,
     timeout: float = 2,
+    ports: int = 8,
 ) -> dict[str, float]:
-    """One run of the load generator; its report (see blast.c)."""
-    command: list[object] = ["taskset", "-c", cpu, tool, "-p", port, "-d", queries, "-l", seconds, "-t", timeout]
+    """One run of the load generator, which asks from so many ports; its report (see blast.c)."""
+    command: list[object] = ["taskset", "-c", cpu, tool, "-p", port, "-d", queries, "-l", seconds, "-t", timeout, "-c", ports]
     command += (["-Q", rate] if rate else ["-w", window]) + ["-1"] * once + ["-a"] * ad
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=seconds + 30, check=True)
     report: dict[str, float] = json.loads(done.stdout)
