@@ -8,6 +8,8 @@ import socket
 from array import array
 from collections.abc import Sequence
 from ctypes import c_char, c_char_p, c_int, c_size_t, c_uint, c_ulong, c_void_p
+from itertools import accumulate, groupby
+from operator import eq
 from struct import Struct
 from typing import Any, Final, Literal
 
@@ -26,6 +28,15 @@ _PORT: Final = Struct("!2xHI")
 _SCOPE: Final = Struct("=I")
 _CONTROL_HEAD: Final = Struct("@Nii")
 """A struct cmsghdr: its size with the data that follows, level, type."""
+_UDP_SEGMENT: Final = 103
+"""What has the kernel cut a message into datagrams of one length (Linux; udp(7))."""
+_CUT: Final = Struct("@NiiH6x")
+_CUT_SIZE: Final = 18
+"""The control data for that, and its size without padding."""
+_FEWEST: Final = 3
+"""Replies that leave as one message: of two, mostly a stub's for A and AAAA, whoever watches the network shall see each."""
+_LONGEST: Final = 65000
+"""Octets of a message."""
 
 Address = Any
 """As the socket module has it: a tuple whose first item is the IP address as text."""
@@ -33,6 +44,7 @@ Address = Any
 _libc = ctypes.PyDLL(None, use_errno=True)  # the GIL is kept: the calls do not block
 _libc.recvmmsg.argtypes = [c_int, c_void_p, c_uint, c_int, c_void_p]
 _libc.sendmmsg.argtypes = [c_int, c_void_p, c_uint, c_int]
+_libc.sendmsg.argtypes = [c_int, c_void_p, c_int]
 
 
 class _Vector(ctypes.Structure):
@@ -69,12 +81,31 @@ class _Memory(ctypes.Structure):
         ("to_write", _Vector * BATCH),
         ("addresses", c_char * _ADDRESS * BATCH),
         ("controls", c_char * _CONTROL * BATCH),
+        ("cuts", c_char * _CUT.size * BATCH),
         ("queries", c_char * SLOT * BATCH),
         ("replies", c_char * SLOT * BATCH),
     ]
 
 
 _MESSAGE: Final = ctypes.sizeof(_Message)
+
+
+def _can_cut(sock: socket.socket) -> bool:
+    """Whether the kernel, and the socket, know UDP_SEGMENT."""
+    try:
+        sock.getsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
+def _parts(run: int, size: int) -> list[int]:
+    """Of how many replies each message is, where there are so many alike of so many octets."""
+    if run < _FEWEST:
+        return [1] * run
+    most = _LONGEST // size
+    whole, rest = divmod(run, most)
+    return [most] * whole + ([rest] if rest >= _FEWEST else [1] * rest)
 
 
 class Batch:
@@ -97,8 +128,14 @@ class Batch:
         self._controls_read = self._column("L", _Memory.received, _Message, _Header.control_size.offset)
         self._sizes_written = self._column("L", _Memory.to_write, _Vector, _Vector.size.offset)
         self._targets = self._column("L", _Memory.sent, _Message, _Header.address.offset)
+        self._vectors = self._column("L", _Memory.sent, _Message, _Header.vectors.offset)
+        self._counts = self._column("L", _Memory.sent, _Message, _Header.count.offset)
+        self._cuts = self._column("L", _Memory.sent, _Message, _Header.control_size.offset)
+        self._joins = not wildcard and _can_cut(sock)
+        self._names = Struct("28s4x" if self._six else "16s16x").iter_unpack
         for i in range(BATCH):
             self._connect(i)
+        self._apart = [array("L", column.tolist()) for column in (self._vectors, self._counts, self._cuts)]
 
     def _connect(self, i: int) -> None:
         """Have the headers of a datagram point to its parts."""
@@ -111,6 +148,8 @@ class Batch:
             header.vectors, header.count = base + vectors.offset + ctypes.sizeof(_Vector) * i, 1
         if self._wildcard:
             memory.received[i].header.control = base + self._controls + _CONTROL * i
+        else:
+            memory.sent[i].header.control = base + _Memory.cuts.offset + _CUT.size * i
 
     def _column(self, code: Literal["I", "L"], array_of: Any, struct: type[ctypes.Structure], offset: int) -> memoryview:
         """One field of an array of structs, to be read and written at once for many."""
@@ -160,11 +199,37 @@ class Batch:
         octets, count = self._octets, len(replies)
         for at, (_, reply) in zip(self._replies, replies, strict=False):
             octets[at : at + len(reply)] = reply
-        self._sizes_written[:count] = array("L", [len(reply) for _, reply in replies])
-        self._targets[:count] = array("L", [self._senders[i] for i, _ in replies])
+        numbers, sizes = [i for i, _ in replies], [len(reply) for _, reply in replies]
+        self._sizes_written[:count] = array("L", sizes)
+        self._targets[:count] = array("L", [self._senders[i] for i in numbers])
         if self._wildcard:
-            self._send_back([i for i, _ in replies])
+            self._send_back(numbers)
+        elif self._joins and len(runs := self._runs(numbers, sizes)) < count:
+            return self._send_joined(runs, sizes)
         return self._send(self._sent, count)
+
+    def _runs(self, numbers: list[int], sizes: list[int]) -> list[int]:
+        """Of how many replies each message is that is to be sent: of those in a row that are alike, or of one."""
+        at = self._addresses
+        clients = [name for (name,) in self._names(self._octets[at : at + _ADDRESS * (numbers[-1] + 1)])]
+        likes = list(zip(sizes, [clients[i] for i in numbers], strict=True))
+        if not any(map(eq, likes, likes[_FEWEST - 1 :])):
+            return [1] * len(numbers)
+        return [part for (size, _), run in groupby(likes) for part in _parts(len(list(run)), size)]
+
+    def _send_joined(self, runs: list[int], sizes: list[int]) -> int:
+        """Send messages of so many replies each, which the kernel cuts: most of the cost of a reply is to go through it."""
+        count, starts = len(runs), [end - run for run, end in zip(runs, accumulate(runs), strict=True)]
+        self._targets[:count] = array("L", [self._targets[start] for start in starts])
+        self._vectors[:count] = array("L", [self._vectors[start] for start in starts])
+        self._counts[:count] = array("L", runs)
+        self._cuts[:count] = array("L", [_CUT.size if run > 1 else 0 for run in runs])
+        for k, start in enumerate(starts):
+            at = _Memory.cuts.offset + _CUT.size * k
+            _CUT.pack_into(self._octets, at, _CUT_SIZE, socket.IPPROTO_UDP, _UDP_SEGMENT, sizes[start])
+        failed = self._send(self._sent, count)
+        self._vectors[:], self._counts[:], self._cuts[:] = self._apart
+        return failed
 
     def post(self, replies: Sequence[tuple[bytes, bytes]]) -> int:
         """Send replies, each to the origin of its query; how many failed."""
@@ -184,12 +249,25 @@ class Batch:
         return self._send(ctypes.addressof(messages), count)
 
     def _send(self, messages: int, count: int) -> int:
-        """Send so many messages, whose headers begin there; how many failed."""
+        """Send so many messages, whose headers begin there; how many replies failed."""
         done = failed = 0
         while done < count:
             sent = _libc.sendmmsg(self._socket.fileno(), messages + _MESSAGE * done, count - done, socket.MSG_DONTWAIT)
-            failed += sent < 0
+            if sent < 0:
+                failed += self._failures(messages + _MESSAGE * done)
             done += max(1, sent)
+        return failed
+
+    def _failures(self, message: int) -> int:
+        """How many replies of a message could not be sent, which was refused; those of several are sent one by one."""
+        header = _Header.from_address(message)
+        several = header.count
+        if several == 1:
+            return 1
+        failed, header.count, header.control_size = 0, 1, 0
+        for _ in range(several):
+            failed += _libc.sendmsg(self._socket.fileno(), message, socket.MSG_DONTWAIT) < 0
+            header.vectors += ctypes.sizeof(_Vector)
         return failed
 
     def _send_back(self, numbers: Sequence[int]) -> None:
