@@ -49,6 +49,7 @@ cdef extern from "<netinet/in.h>":
     struct in_addr:
         uint32_t s_addr
     struct sockaddr_in:
+        uint16_t sin_port
         in_addr sin_addr
     struct in6_addr:
         uint8_t s6_addr[16]
@@ -71,6 +72,7 @@ cdef enum:  # how replies are joined
     UDP_SEGMENT = 103  # udp(7)
     FEWEST = 3  # of two, mostly a stub's for A and AAAA, whoever watches the network shall see each
     LONGEST = 65000  # octets of a message
+    BUCKETS = 64
 
 cdef enum:  # what becomes of a query
     MISS
@@ -481,7 +483,7 @@ cdef class Datagrams:
         """Send what is ready; what cannot be sent is counted, and ends nothing."""
         cdef int done = 0, sent
         cdef mmsghdr *ready = self._out
-        if self._joins:
+        if self._joins and count >= FEWEST:
             ready, count = &self._joined[0], self._join(count)
         while done < count:
             sent = sendmmsg(self._fd, &ready[done], count - done, MSG_DONTWAIT)
@@ -490,18 +492,22 @@ cdef class Datagrams:
             done += max(1, sent)
 
     cdef int _join(self, int count) noexcept:
-        """Have replies in a row that are alike leave as one message, which the kernel cuts: most of what a hit costs is to
-        go through it. How many messages there are."""
+        """Have replies that are alike leave as one message, which the kernel cuts; how many messages there are then.
+
+        To go through the kernel is most of what a hit costs.
+        """
+        cdef int order[BATCH]
         cdef int first = 0, end, messages = 0
         cdef msghdr *message
+        self._group(count, order)
         while first < count:
             message = &self._joined[messages].msg_hdr
-            message[0] = self._out[first].msg_hdr
+            message[0] = self._out[order[first]].msg_hdr
             self._parts[first] = message.msg_iov[0]
             message.msg_iov = &self._parts[first]
             end = first + 1
-            while end < count and (end - first + 1) * message.msg_iov.iov_len <= LONGEST and alike(&self._out[end].msg_hdr, message):
-                self._parts[end] = self._out[end].msg_hdr.msg_iov[0]
+            while end < count and (end - first + 1) * message.msg_iov.iov_len <= LONGEST and alike(&self._out[order[end]].msg_hdr, message):
+                self._parts[end] = self._out[order[end]].msg_hdr.msg_iov[0]
                 end += 1
             if end - first < FEWEST:
                 end = first + 1
@@ -511,6 +517,23 @@ cdef class Datagrams:
             first = end
             messages += 1
         return messages
+
+    cdef void _group(self, int count, int *order) noexcept:
+        """Order replies so that those of one length to one port are in a row; what shares a bucket with others may not be."""
+        cdef int next_of[BUCKETS + 1]
+        cdef uint8_t bucket[BATCH]
+        cdef msghdr *reply
+        cdef int i
+        memset(next_of, 0, sizeof(next_of))
+        for i in range(count):
+            reply = &self._out[i].msg_hdr
+            bucket[i] = ((<sockaddr_in *>reply.msg_name).sin_port * 31 + reply.msg_iov.iov_len) % BUCKETS
+            next_of[bucket[i] + 1] += 1
+        for i in range(BUCKETS):
+            next_of[i + 1] += next_of[i]
+        for i in range(count):
+            order[next_of[bucket[i]]] = i
+            next_of[bucket[i]] += 1
 
     cdef int _failures(self, msghdr *message) noexcept:
         """How many replies of a message could not be sent, which was refused; those of several are sent one by one."""

@@ -8,8 +8,7 @@ import socket
 from array import array
 from collections.abc import Sequence
 from ctypes import c_char, c_char_p, c_int, c_size_t, c_uint, c_ulong, c_void_p
-from itertools import accumulate, groupby
-from operator import eq
+from itertools import accumulate
 from struct import Struct
 from typing import Any, Final, Literal
 
@@ -197,27 +196,34 @@ class Batch:
     def send(self, replies: Sequence[tuple[int, bytes]]) -> int:
         """Send replies, of at most SLOT octets, each to where the datagram of that number came from; how many failed."""
         octets, count = self._octets, len(replies)
+        runs: list[int] = []
+        if self._joins and count >= _FEWEST:
+            replies, runs = self._grouped(replies)
         for at, (_, reply) in zip(self._replies, replies, strict=False):
             octets[at : at + len(reply)] = reply
-        numbers, sizes = [i for i, _ in replies], [len(reply) for _, reply in replies]
-        self._sizes_written[:count] = array("L", sizes)
-        self._targets[:count] = array("L", [self._senders[i] for i in numbers])
+        self._sizes_written[:count] = array("L", [len(reply) for _, reply in replies])
+        self._targets[:count] = array("L", [self._senders[i] for i, _ in replies])
         if self._wildcard:
-            self._send_back(numbers)
-        elif self._joins and len(runs := self._runs(numbers, sizes)) < count:
-            return self._send_joined(runs, sizes)
-        return self._send(self._sent, count)
+            self._send_back([i for i, _ in replies])
+        return self._send_joined(runs) if runs else self._send(self._sent, count)
 
-    def _runs(self, numbers: list[int], sizes: list[int]) -> list[int]:
-        """Of how many replies each message is that is to be sent: of those in a row that are alike, or of one."""
+    def _grouped(self, replies: Sequence[tuple[int, bytes]]) -> tuple[Sequence[tuple[int, bytes]], list[int]]:
+        """The same with those alike in a row, and of how many each message is; the latter empty if there are too few alike."""
         at = self._addresses
-        clients = [name for (name,) in self._names(self._octets[at : at + _ADDRESS * (numbers[-1] + 1)])]
-        likes = list(zip(sizes, [clients[i] for i in numbers], strict=True))
-        if not any(map(eq, likes, likes[_FEWEST - 1 :])):
-            return [1] * len(numbers)
-        return [part for (size, _), run in groupby(likes) for part in _parts(len(list(run)), size)]
+        clients = list(self._names(self._octets[at : at + _ADDRESS * (replies[-1][0] + 1)]))
+        groups: dict[tuple[object, int], list[tuple[int, bytes]]] = {}
+        for reply in replies:
+            like = clients[reply[0]], len(reply[1])
+            if like in groups:
+                groups[like].append(reply)
+            else:
+                groups[like] = [reply]
+        if max(map(len, groups.values())) < _FEWEST:
+            return replies, []
+        runs = [part for (_, size), group in groups.items() for part in _parts(len(group), size)]
+        return [reply for group in groups.values() for reply in group], runs
 
-    def _send_joined(self, runs: list[int], sizes: list[int]) -> int:
+    def _send_joined(self, runs: list[int]) -> int:
         """Send messages of so many replies each, which the kernel cuts: most of the cost of a reply is to go through it."""
         count, starts = len(runs), [end - run for run, end in zip(runs, accumulate(runs), strict=True)]
         self._targets[:count] = array("L", [self._targets[start] for start in starts])
@@ -225,8 +231,8 @@ class Batch:
         self._counts[:count] = array("L", runs)
         self._cuts[:count] = array("L", [_CUT.size if run > 1 else 0 for run in runs])
         for k, start in enumerate(starts):
-            at = _Memory.cuts.offset + _CUT.size * k
-            _CUT.pack_into(self._octets, at, _CUT_SIZE, socket.IPPROTO_UDP, _UDP_SEGMENT, sizes[start])
+            at, size = _Memory.cuts.offset + _CUT.size * k, self._sizes_written[start]
+            _CUT.pack_into(self._octets, at, _CUT_SIZE, socket.IPPROTO_UDP, _UDP_SEGMENT, size)
         failed = self._send(self._sent, count)
         self._vectors[:], self._counts[:], self._cuts[:] = self._apart
         return failed

@@ -138,7 +138,7 @@ class Side:
         before = self._limit.silent if self._limit else 0
         missed = [wire for wire, _, _ in self._datagrams.take()]
         silent = self._limit.silent - before if self._limit else 0
-        replies = [self.client.recv(65535) for _ in range(len(batch) - len(missed) - silent)]
+        replies = sorted(self.client.recv(65535) for _ in range(len(batch) - len(missed) - silent))  # in any order
         return replies, missed, [self.recall(wire, HOST, Transport.TCP) for wire in batch]
 
 
