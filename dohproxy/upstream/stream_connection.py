@@ -30,6 +30,8 @@ class StreamConnection(Connection):
         super().__init__(route, session)
         self._layer = layer
         self._unsent = b""
+        self._blocked = False
+        """Whether there is no room to write."""
         self._socket: socket.socket | None = None
 
     async def _live(self) -> None:
@@ -92,7 +94,7 @@ class StreamConnection(Connection):
 
     async def _write(self) -> None:
         while True:
-            if self._unsent and self._socket is not None:
+            if self._blocked and self._socket is not None:
                 await trio.lowlevel.wait_writable(self._socket)
             else:
                 await self._bell.heard()
@@ -101,14 +103,16 @@ class StreamConnection(Connection):
     def _send_at_once(self) -> bool:
         if self._socket is None or self.state is State.CLOSED:
             return False
+        self._blocked = False
         try:
             self._gather()
             if self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
+                self._blocked = bool(self._unsent)
         except BlockingIOError:
-            return False
+            self._blocked = True
         except OSError:  # the reader sees it too, and what the peer said before it
-            self._unsent = b""
+            return False
         return not self._unsent
 
     def _gather(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import struct
@@ -154,6 +155,27 @@ async def test_the_clock_goes_on_while_there_is_no_room_to_write(bench: Bench, m
         for _ in range(3):
             assert await exchange.answer(trio.current_time() + 0.01) is None
         room.set()
+        assert await exchange.answer(trio.current_time() + LIMIT) is not None
+
+
+async def test_nothing_is_left_out_where_a_send_failed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = ["part", "error"]
+
+    def send(sock: socket.socket, data: bytes) -> int:
+        step = steps.pop(0) if sock is connection._socket and steps else ""
+        if step == "error":
+            raise OSError(errno.ENOBUFS, "no room")
+        return really(sock, data[:10] if step == "part" else data)
+
+    dot = await bench.dot((await bench.serve()).port)
+    await dot.resolve(ask())
+    connection: Any = dot._connections[0]
+    really = socket.socket.send
+    monkeypatch.setattr(socket.socket, "send", send)
+    first = dot.begin(ask("first.example."))
+    await until(lambda: not steps)
+    second = dot.begin(ask("second.example."))
+    for exchange in (first, second):
         assert await exchange.answer(trio.current_time() + LIMIT) is not None
 
 
