@@ -8,7 +8,7 @@ lists must not make hits wait.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport EAGAIN, EIO, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
@@ -66,7 +66,7 @@ cdef enum:
     WORDS = 16  # of eight octets, as control data has to be aligned
     HEADER = 12
     OPT = 11
-    MAX_CLIENTS = 65536
+    KEPT = 32768  # clients that are known at least; twice as many at most
 
 cdef enum:  # how replies are joined
     UDP_SEGMENT = 103  # udp(7)
@@ -185,7 +185,7 @@ cdef class Client:
     cdef str host
     cdef object pay
     cdef bytes prefix
-    cdef dict groups  # that the prefix is of
+    cdef long use  # that the prefix is of
 
 
 cdef class Recaller:
@@ -194,6 +194,7 @@ cdef class Recaller:
     cdef readonly object now
     cdef object _find, _tell, _failed
     cdef dict _groups
+    cdef long _use  # how often there were other groups
     cdef Py_ssize_t _payload_size
     cdef readonly list secured
     cdef bint _tell_all
@@ -205,6 +206,7 @@ cdef class Recaller:
 
     def use(self, dict groups, find, payload_size):
         self._groups, self._find, self._payload_size = groups, find, min(payload_size, SLOT)
+        self._use += 1
 
     def __call__(self, bytes wire, peer, transport, when=None):
         try:
@@ -248,9 +250,9 @@ cdef class Recaller:
 
     cdef bytes _prefix_of(self, Client client):
         """The prefix of this client's keys; None if it has not been admitted."""
-        if client.prefix is None or client.groups is not self._groups:
+        if client.prefix is None or client.use != self._use:
             group = self._groups.get(client.host)
-            client.prefix, client.groups = None if group is None else group[1], self._groups
+            client.prefix, client.use = None if group is None else group[1], self._use
         return client.prefix
 
 
@@ -285,7 +287,7 @@ cdef void turned(msghdr *message) noexcept:
 cdef bint alike(msghdr *one, msghdr *other) noexcept:
     """Whether two replies are as long, and leave from and to the same."""
     return (
-        one.msg_iov.iov_len == other.msg_iov.iov_len
+        0 < one.msg_iov.iov_len == other.msg_iov.iov_len
         and one.msg_namelen == other.msg_namelen
         and one.msg_controllen == other.msg_controllen
         and not memcmp(one.msg_name, other.msg_name, one.msg_namelen)
@@ -317,7 +319,7 @@ cdef class Datagrams:
     """The datagrams of one socket: see `dohproxy.core.pure.Datagrams`."""
 
     cdef object _socket, _counters, _limit
-    cdef dict _clients
+    cdef dict _young, _old  # clients
     cdef Recaller _recall
     cdef int _fd
     cdef bint _wildcard, _joins
@@ -343,7 +345,7 @@ cdef class Datagrams:
     def __init__(self, socket, Recaller recall, counters, bint wildcard, limit=None):
         self._socket, self._fd = socket, socket.fileno()  # held, so that the number stays this socket's
         self._recall, self._counters, self._wildcard, self._limit = recall, counters, wildcard, limit
-        self._clients = {}
+        self._young, self._old = {}, {}
         cdef int size
         cdef unsigned int octets = sizeof(size)
         self._joins = not getsockopt(self._fd, IPPROTO_UDP, UDP_SEGMENT, &size, &octets)
@@ -397,8 +399,10 @@ cdef class Datagrams:
         cdef bytes refusal
         if client.pay is not None and (charge := client.pay(at)):
             refusal = self._limit.refusal(self._query(i), charge)
+            if not refusal:
+                return SILENCE
             self._copy(i, refusal, out)
-            return READY if refusal else SILENCE
+            return READY
         return READY if self._replay(i, client, now, out, secured) else MISS
 
     cdef void _copy(self, int i, bytes reply, mmsghdr *out):
@@ -459,13 +463,17 @@ cdef class Datagrams:
             octets = octets_of(&(<sockaddr_in *>address).sin_addr, 4)
         else:
             octets = octets_of(&(<sockaddr_in6 *>address).sin6_addr, 16)
-        cdef Client client = self._clients.get(octets)
+        cdef Client client = self._young.get(octets)
         if client is None:
-            if len(self._clients) >= MAX_CLIENTS:
-                self._clients.clear()
-            client = self._clients[octets] = Client()
-            client.host = host_of(address)
-            client.pay = None if self._limit is None else self._limit.payer(client.host)
+            client = self._old.pop(octets, None) or self._stranger(host_of(address))
+            if len(self._young) >= KEPT:
+                self._old, self._young = self._young, {}
+            self._young[octets] = client
+        return client
+
+    cdef Client _stranger(self, str host):
+        cdef Client client = Client()
+        client.host, client.pay = host, None if self._limit is None else self._limit.payer(host)
         return client
 
     cdef void _count(self, int received, int hits, int *rcodes, int *secured):
@@ -481,14 +489,15 @@ cdef class Datagrams:
 
     cdef void _send(self, int count):
         """Send what is ready; what cannot be sent is counted, and ends nothing."""
-        cdef int done = 0, sent
+        cdef int done = 0, sent, failed
         cdef mmsghdr *ready = self._out
         if self._joins and count >= FEWEST:
             ready, count = &self._joined[0], self._join(count)
         while done < count:
             sent = sendmmsg(self._fd, &ready[done], count - done, MSG_DONTWAIT)
             if sent < 0:
-                self._counters.send_errors += self._failures(&ready[done].msg_hdr)
+                failed = self._failures(&ready[done].msg_hdr)
+                self._counters.send_errors += failed
             done += max(1, sent)
 
     cdef int _join(self, int count) noexcept:
@@ -519,21 +528,33 @@ cdef class Datagrams:
         return messages
 
     cdef void _group(self, int count, int *order) noexcept:
-        """Order replies so that those of one length to one port are in a row; what shares a bucket with others may not be."""
-        cdef int next_of[BUCKETS + 1]
-        cdef uint8_t bucket[BATCH]
-        cdef msghdr *reply
-        cdef int i
-        memset(next_of, 0, sizeof(next_of))
+        """Order replies so that those that are alike are in a row. A group goes by the number of its first reply."""
+        cdef int begun_last[BUCKETS]  # the group, by length and port
+        cdef int begun_before[BATCH]  # of two groups in a bucket
+        cdef int firsts[BATCH]
+        cdef int last[BATCH]
+        cdef int follows[BATCH]
+        cdef int i, group, bucket, groups = 0, at = 0
+        cdef uint16_t port
+        memset(begun_last, 0xFF, sizeof(begun_last))
         for i in range(count):
-            reply = &self._out[i].msg_hdr
-            bucket[i] = ((<sockaddr_in *>reply.msg_name).sin_port * 31 + reply.msg_iov.iov_len) % BUCKETS
-            next_of[bucket[i] + 1] += 1
-        for i in range(BUCKETS):
-            next_of[i + 1] += next_of[i]
-        for i in range(count):
-            order[next_of[bucket[i]]] = i
-            next_of[bucket[i]] += 1
+            port = (<sockaddr_in *>self._out[i].msg_hdr.msg_name).sin_port
+            bucket = ((port ^ port >> 8) + self._out[i].msg_hdr.msg_iov.iov_len) % BUCKETS
+            group = begun_last[bucket]
+            while group >= 0 and not alike(&self._out[group].msg_hdr, &self._out[i].msg_hdr):
+                group = begun_before[group]
+            if group >= 0:
+                follows[last[group]] = i
+            else:
+                group, begun_before[i], begun_last[bucket], firsts[groups] = i, begun_last[bucket], i, i
+                groups += 1
+            last[group], follows[i] = i, -1
+        for group in range(groups):
+            i = firsts[group]
+            while i >= 0:
+                order[at] = i
+                at += 1
+                i = follows[i]
 
     cdef int _failures(self, msghdr *message) noexcept:
         """How many replies of a message could not be sent, which was refused; those of several are sent one by one."""
@@ -541,6 +562,7 @@ cdef class Datagrams:
         cdef int failed = 0
         if several == 1:
             return 1
+        self._joins = errno != EIO  # which says that the device cannot, or what is encrypted below us
         message.msg_iovlen = 1
         message.msg_controllen -= CMSG_SPACE(sizeof(uint16_t))
         for i in range(several):

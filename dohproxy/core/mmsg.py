@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import socket
 from array import array
@@ -100,7 +101,7 @@ def _can_cut(sock: socket.socket) -> bool:
 
 def _parts(run: int, size: int) -> list[int]:
     """Of how many replies each message is, where there are so many alike of so many octets."""
-    if run < _FEWEST:
+    if run < _FEWEST or not size:
         return [1] * run
     most = _LONGEST // size
     whole, rest = divmod(run, most)
@@ -270,6 +271,7 @@ class Batch:
         several = header.count
         if several == 1:
             return 1
+        self._joins = ctypes.get_errno() != errno.EIO  # which says that the device cannot, or what is encrypted below us
         failed, header.count, header.control_size = 0, 1, 0
         for _ in range(several):
             failed += _libc.sendmsg(self._socket.fileno(), message, socket.MSG_DONTWAIT) < 0

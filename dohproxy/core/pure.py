@@ -30,7 +30,8 @@ Failed = Callable[[Exception], None]
 """Is told of each defect that kept a reply from being replayed."""
 
 _UDP: Final = Transport.UDP
-_MAX_CLIENTS: Final = 65536
+_KEPT: Final = 32768
+"""Clients that are known at least; twice as many at most."""
 _SHORTEST: Final = HEADER_SIZE + 5
 _head = HEAD.unpack_from
 
@@ -54,7 +55,7 @@ class Limit(Protocol):
     """What keeps clients from asking too often."""
 
     def payer(self, host: str) -> Payer:
-        """That of the client at this address, asked for once as long as the client is known."""
+        """That of the client at this address, asked for once as long as the client is known. Raises nothing."""
         ...
 
     def refusal(self, wire: bytes, charge: int) -> bytes:
@@ -169,7 +170,8 @@ class Datagrams:
         self._now, self._recall, self._counts = recall.now, recall.__call__, counts  # a bound method is called quicker
         self._limit = limit
         self._family, self._batch = sock.family, Batch(sock, wildcard)
-        self._clients: dict[bytes, tuple[str, Payer]] = {}
+        self._young: dict[bytes, tuple[str, Payer]] = {}
+        self._old: dict[bytes, tuple[str, Payer]] = {}
 
     def take(self) -> list[Miss]:
         """Take a batch of queries and answer what is at hand; the others."""
@@ -181,7 +183,7 @@ class Datagrams:
         except OSError:
             counts.receive_errors += 1
             return []
-        now, known = self._now(), self._clients
+        now, known = self._now(), self._young
         at = int(now * 1e9)
         misses, replies = list[Miss](), list[tuple[int, bytes]]()
         for i, (wire, client) in enumerate(zip(queries, clients, strict=True)):
@@ -204,9 +206,13 @@ class Datagrams:
         self._counts.send_errors += self._batch.post(replies)
 
     def _client(self, address: bytes) -> tuple[str, Payer]:
-        """The address as text and whoever pays for it, kept for the next time."""
-        if len(self._clients) >= _MAX_CLIENTS:
-            self._clients.clear()
-        host = socket.inet_ntop(self._family, address)
-        client = self._clients[address] = host, _free if self._limit is None else self._limit.payer(host)
+        """The address as text and whoever pays for it, kept for the next time: who asks goes on being known."""
+        client = self._old.pop(address, None) or self._stranger(socket.inet_ntop(self._family, address))
+        if len(self._young) >= _KEPT:
+            self._old = self._young.copy()
+            self._young.clear()
+        self._young[address] = client
         return client
+
+    def _stranger(self, host: str) -> tuple[str, Payer]:
+        return host, _free if self._limit is None else self._limit.payer(host)

@@ -2,11 +2,16 @@
 
 import importlib.util
 import socket
+import struct
+import sys
 
 import pytest
 
+from dohproxy.config.settings import ClientLimits
 from dohproxy.core import pure
-from dohproxy.core.pktinfo import ask_for_packet_info, wants_packet_info
+from dohproxy.core.pktinfo import IP_PKTINFO, ask_for_packet_info, wants_packet_info
+from dohproxy.listen.limited import Limited
+from dohproxy.policy.rates import Prefixes, Rates
 from dohproxy.telemetry.counters import Counters
 
 KINDS = [pure]
@@ -119,6 +124,42 @@ def test_replies_to_what_was_missed_go_where_it_came_from(pair):
     assert got == b"".join(texts)
     datagrams.send([(origin, bytes(65535))] * 3)  # which is too long for anything
     assert pair.counters.send_errors == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_asks_too_often_is_not_forgotten_for_others_that_come(kind, monkeypatch):
+    monkeypatch.setattr(pure, "_KEPT", 100)
+    strangers = 1000 if kind is pure else 100_000
+    limited = Limited(Rates(ClientLimits(0.001, 1, 0), Prefixes(32, 56)), Counters())
+    with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
+        for sock in (server, client):
+            sock.bind(("127.0.0.1", 0))
+        datagrams = kind.Datagrams(server, kind.Recaller(lambda: 1.0, print), Counters(), False, limited)
+        with socket.socket(type=socket.SOCK_DGRAM) as others:
+            passed = []
+            for number in range(strangers):
+                source = struct.pack("=I4s4x", 0, (0x7F000002 + number).to_bytes(4))
+                others.sendmsg([b"stranger"], [(socket.IPPROTO_IP, IP_PKTINFO, source)], 0, server.getsockname())
+                if number % 50 == 0:
+                    client.sendto(b"client", server.getsockname())
+                    passed += [wire for wire, _, _ in datagrams.take()]
+            passed += [wire for wire, _, _ in datagrams.take()]
+    assert passed.count(b"stranger") == strangers
+    assert passed.count(b"client") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reload_keeps_nothing_of_the_generation_before(kind):
+    with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
+        server.bind(("127.0.0.1", 0))
+        recall, groups = kind.Recaller(lambda: 1.0, print), {"127.0.0.1": ("default", b"prefix")}
+        before = sys.getrefcount(groups)
+        recall.use(groups, {}.get, 1232)
+        datagrams = kind.Datagrams(server, recall, Counters(), False)
+        client.sendto(b"\0\7\1\0\0\1\0\0\0\0\0\0\0\0\1\0\1", server.getsockname())
+        assert len(datagrams.take()) == 1
+        recall.use({}, {}.get, 1232)
+        assert sys.getrefcount(groups) == before
 
 
 @pytest.mark.skipif(len(KINDS) < 2, reason="the core is not compiled")
