@@ -3,7 +3,7 @@
     python tests/bench/hit_cost.py [--queries 200000] [--names 10000] [--kind plain|mixed|long] [--ports 1] [--limited]
 
 plain: as a stub asks. mixed: EDNS, DO, cookies, padding and 0x20 in turn. long: replies that do not fit, truncated.
---ports: how many the client asks from, in turn; replies in a row to one port may leave together. --limited: the client has a
+--ports: how many the client asks from, in turn; replies to one port may leave together. --limited: the client has a
 rate, which is never reached. Of the rounds the least is what to look at: what disturbs only adds.
 DOHPROXY_CORE=pure measures the twin.
 """
