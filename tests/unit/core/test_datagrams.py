@@ -1,5 +1,7 @@
 """How both cores send: what leaves as one message, and what becomes of it where it may not."""
 
+import ctypes
+import errno
 import importlib.util
 import socket
 import struct
@@ -8,7 +10,7 @@ import sys
 import pytest
 
 from dohproxy.config.settings import ClientLimits
-from dohproxy.core import pure
+from dohproxy.core import mmsg, pure
 from dohproxy.core.pktinfo import IP_PKTINFO, ask_for_packet_info, wants_packet_info
 from dohproxy.listen.limited import Limited
 from dohproxy.policy.rates import Prefixes, Rates
@@ -40,7 +42,7 @@ class Pair:
     """A server, and a client that sees which datagrams left together."""
 
     def __init__(self, kind, server, client):
-        self.server, self.client, self.counters = server, client, Counters()
+        self.kind, self.server, self.client, self.counters = kind, server, client, Counters()
         self.wildcard = wants_packet_info(server)
         recall = kind.Recaller(lambda: 1.0, print)
         self.datagrams = kind.Datagrams(server, recall, self.counters, self.wildcard, Echo())
@@ -96,6 +98,31 @@ def test_what_the_kernel_does_not_cut_leaves_one_by_one(pair):
     for _ in range(2):
         pair.echoed(texts)
         assert {pair.client.recv(65535) for _ in texts} == set(texts)
+    assert pair.counters.send_errors == 0
+
+
+def test_a_device_that_cannot_have_messages_cut_is_not_asked_again(pair, monkeypatch):
+    class Incapable:
+        """The C library on a machine where UDP_SEGMENT is told EIO, which this one may not be."""
+
+        def __getattr__(self, name):
+            return getattr(really, name)
+
+        def sendmmsg(self, fd, messages, count, flags):
+            if mmsg._Header.from_address(messages).count > 1:
+                refused.append(count)
+                ctypes.set_errno(errno.EIO)
+                return -1
+            return really.sendmmsg(fd, messages, count, flags)
+
+    really, refused = mmsg._libc, []
+    monkeypatch.setattr(mmsg, "_libc", Incapable())
+    for _ in range(3):
+        pair.echoed([b"text"] * 5)
+        got = b""
+        while len(got) < 20:
+            got += pair.client.recv(65535)
+    assert len(refused) == (pair.kind is pure and pair.joins)
     assert pair.counters.send_errors == 0
 
 
