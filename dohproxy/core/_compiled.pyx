@@ -66,7 +66,7 @@ cdef enum:
     WORDS = 16  # of eight octets, as control data has to be aligned
     HEADER = 12
     OPT = 11
-    KEPT = 32768  # clients that are known at least; twice as many at most
+    MAX_CLIENTS = 65536
 
 cdef enum:  # how replies are joined
     UDP_SEGMENT = 103  # udp(7)
@@ -319,7 +319,8 @@ cdef class Datagrams:
     """The datagrams of one socket: see `dohproxy.core.pure.Datagrams`."""
 
     cdef object _socket, _counters, _limit
-    cdef dict _young, _old  # clients
+    cdef readonly dict _clients
+    cdef object _era  # of the limit, that the clients are of
     cdef Recaller _recall
     cdef int _fd
     cdef bint _wildcard, _joins
@@ -345,7 +346,7 @@ cdef class Datagrams:
     def __init__(self, socket, Recaller recall, counters, bint wildcard, limit=None):
         self._socket, self._fd = socket, socket.fileno()  # held, so that the number stays this socket's
         self._recall, self._counters, self._wildcard, self._limit = recall, counters, wildcard, limit
-        self._young, self._old = {}, {}
+        self._clients, self._era = {}, None if limit is None else limit.era
         cdef int size
         cdef unsigned int octets = sizeof(size)
         self._joins = not getsockopt(self._fd, IPPROTO_UDP, UDP_SEGMENT, &size, &octets)
@@ -370,6 +371,7 @@ cdef class Datagrams:
             if errno != EAGAIN:
                 self._counters.receive_errors += 1
             return []
+        self._forget()
         memset(rcodes, 0, sizeof(rcodes))
         memset(secured, 0, sizeof(secured))
         cdef double now = self._recall.now()
@@ -463,18 +465,20 @@ cdef class Datagrams:
             octets = octets_of(&(<sockaddr_in *>address).sin_addr, 4)
         else:
             octets = octets_of(&(<sockaddr_in6 *>address).sin6_addr, 16)
-        cdef Client client = self._young.get(octets)
+        cdef Client client = self._clients.get(octets)
         if client is None:
-            client = self._old.pop(octets, None) or self._stranger(host_of(address))
-            if len(self._young) >= KEPT:
-                self._old, self._young = self._young, {}
-            self._young[octets] = client
+            if len(self._clients) >= MAX_CLIENTS:
+                self._clients.clear()
+            client = Client()
+            client.host = host_of(address)
+            client.pay = None if self._limit is None else self._limit.payer(client.host)
+            self._clients[octets] = client
         return client
 
-    cdef Client _stranger(self, str host):
-        cdef Client client = Client()
-        client.host, client.pay = host, None if self._limit is None else self._limit.payer(host)
-        return client
+    cdef void _forget(self):
+        """Forget the clients if the limit has forgotten some: it is asked for all of them again."""
+        if self._limit is not None and self._limit.era != self._era:
+            self._clients, self._era = {}, self._limit.era
 
     cdef void _count(self, int received, int hits, int *rcodes, int *secured):
         cdef int i
@@ -562,7 +566,8 @@ cdef class Datagrams:
         cdef int failed = 0
         if several == 1:
             return 1
-        self._joins = errno != EIO  # which says that the device cannot, or what is encrypted below us
+        if errno == EIO:
+            self._joins = False  # the device cannot, or what is encrypted below us
         message.msg_iovlen = 1
         message.msg_controllen -= CMSG_SPACE(sizeof(uint16_t))
         for i in range(several):

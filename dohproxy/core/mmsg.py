@@ -271,7 +271,8 @@ class Batch:
         several = header.count
         if several == 1:
             return 1
-        self._joins = ctypes.get_errno() != errno.EIO  # which says that the device cannot, or what is encrypted below us
+        if ctypes.get_errno() == errno.EIO:
+            self._joins = False  # the device cannot, or what is encrypted below us
         failed, header.count, header.control_size = 0, 1, 0
         for _ in range(several):
             failed += _libc.sendmsg(self._socket.fileno(), message, socket.MSG_DONTWAIT) < 0

@@ -30,8 +30,7 @@ Failed = Callable[[Exception], None]
 """Is told of each defect that kept a reply from being replayed."""
 
 _UDP: Final = Transport.UDP
-_KEPT: Final = 32768
-"""Clients that are known at least; twice as many at most."""
+_MAX_CLIENTS: Final = 65536
 _SHORTEST: Final = HEADER_SIZE + 5
 _head = HEAD.unpack_from
 
@@ -54,8 +53,13 @@ Payer = Callable[[int], int]
 class Limit(Protocol):
     """What keeps clients from asking too often."""
 
+    @property
+    def era(self) -> int:
+        """Another one as soon as some clients are forgotten: whoever knows payers is to ask for them again."""
+        ...
+
     def payer(self, host: str) -> Payer:
-        """That of the client at this address, asked for once as long as the client is known. Raises nothing."""
+        """That of the client at this address, asked for once an era. Raises nothing."""
         ...
 
     def refusal(self, wire: bytes, charge: int) -> bytes:
@@ -170,8 +174,8 @@ class Datagrams:
         self._now, self._recall, self._counts = recall.now, recall.__call__, counts  # a bound method is called quicker
         self._limit = limit
         self._family, self._batch = sock.family, Batch(sock, wildcard)
-        self._young: dict[bytes, tuple[str, Payer]] = {}
-        self._old: dict[bytes, tuple[str, Payer]] = {}
+        self._clients: dict[bytes, tuple[str, Payer]] = {}
+        self._era = 0 if limit is None else limit.era
 
     def take(self) -> list[Miss]:
         """Take a batch of queries and answer what is at hand; the others."""
@@ -183,7 +187,9 @@ class Datagrams:
         except OSError:
             counts.receive_errors += 1
             return []
-        now, known = self._now(), self._young
+        if limit is not None and limit.era != self._era:
+            self._clients, self._era = {}, limit.era
+        now, known = self._now(), self._clients
         at = int(now * 1e9)
         misses, replies = list[Miss](), list[tuple[int, bytes]]()
         for i, (wire, client) in enumerate(zip(queries, clients, strict=True)):
@@ -206,13 +212,9 @@ class Datagrams:
         self._counts.send_errors += self._batch.post(replies)
 
     def _client(self, address: bytes) -> tuple[str, Payer]:
-        """The address as text and whoever pays for it, kept for the next time: who asks goes on being known."""
-        client = self._old.pop(address, None) or self._stranger(socket.inet_ntop(self._family, address))
-        if len(self._young) >= _KEPT:
-            self._old = self._young.copy()
-            self._young.clear()
-        self._young[address] = client
+        """The address as text and whoever pays for it, kept for the next time."""
+        if len(self._clients) >= _MAX_CLIENTS:
+            self._clients.clear()
+        host = socket.inet_ntop(self._family, address)
+        client = self._clients[address] = host, _free if self._limit is None else self._limit.payer(host)
         return client
-
-    def _stranger(self, host: str) -> tuple[str, Payer]:
-        return host, _free if self._limit is None else self._limit.payer(host)

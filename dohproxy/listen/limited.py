@@ -16,6 +16,11 @@ class Limited:
     def __init__(self, rates: Rates, counters: Counters) -> None:
         self._rates, self._counters = rates, counters
 
+    @property
+    def era(self) -> int:
+        """Another one as soon as some clients are forgotten."""
+        return self._rates.era
+
     def payer(self, host: str) -> Payer:
         """What the client at this address pays with, a charge being 0 if it is within its rate."""
         return self._rates.bucket(host).pay

@@ -10,14 +10,13 @@ from enum import IntEnum
 from functools import lru_cache
 from ipaddress import ip_address
 from math import ceil
-from weakref import WeakValueDictionary
 
 from dohproxy.config.settings import ClientLimits
 
 _SECOND = 10**9
 """Nanoseconds."""
-_ADDRESSES = 65536
-"""Whose prefixes are remembered."""
+KEPT = 32768
+"""Clients that are known at least; twice as many at most."""
 
 
 class Charge(IntEnum):
@@ -36,7 +35,7 @@ class Prefixes:
 
     def __init__(self, ipv4: int, ipv6: int) -> None:
         self._bits = {4: ipv4, 6: ipv6}
-        self.of = lru_cache(_ADDRESSES)(self._of)
+        self.of = lru_cache(2 * KEPT)(self._of)
         """The key of the client with this address."""
 
     def _of(self, host: str) -> bytes:
@@ -50,7 +49,7 @@ class Prefixes:
 class Bucket:
     """What a client may ask and has asked. The times are nanoseconds, as no query may be lost to rounding."""
 
-    __slots__ = ("__weakref__", "_credit", "_over", "_paid", "_price", "_slip")
+    __slots__ = ("_credit", "_over", "_paid", "_price", "_slip")
 
     def __init__(self, limits: ClientLimits) -> None:
         self._price = ceil(_SECOND / limits.queries_per_second)
@@ -75,17 +74,22 @@ class Bucket:
 
 
 class Rates:
-    """The buckets of all clients that somebody knows. One that is forgotten is full again."""
+    """The buckets of all clients that have come of late. One that is forgotten is full again."""
 
     def __init__(self, limits: ClientLimits, prefixes: Prefixes) -> None:
         self._limits = limits
         self._prefixes = prefixes
-        self._buckets: WeakValueDictionary[bytes, Bucket] = WeakValueDictionary()
+        self._young: dict[bytes, Bucket] = {}
+        self._old: dict[bytes, Bucket] = {}
+        self.era = 0
+        """Whoever holds a bucket is to ask for it again as soon as this is another one: who asks goes on being known."""
 
     def bucket(self, host: str) -> Bucket:
-        """That of the client at this address, the same for as long as anybody holds it."""
+        """That of the client at this address."""
         key = self._prefixes.of(host)
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = Bucket(self._limits)
+        bucket = self._young.get(key) or self._old.get(key) or Bucket(self._limits)
+        if len(self._young) >= KEPT:
+            self._old, self._young = self._young, {}
+            self.era += 1
+        self._young[key] = bucket
         return bucket

@@ -6,6 +6,8 @@ from __future__ import annotations
 class EveryThird:
     """Of three queries one may be answered, one gets silence, and one is refused: a Limit."""
 
+    era = 0
+
     def __init__(self) -> None:
         self.charged = 0
         self.silent = 0

@@ -1,31 +1,22 @@
 """Token buckets by prefix: what passes, what slips, who shares one, and that they stay few."""
 
-import gc
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dohproxy.config.settings import ClientLimits
+from dohproxy.policy import rates
 from dohproxy.policy.rates import Charge, Prefixes, Rates
 
 PASS, TRUNCATE, SILENCE = Charge.PASS, Charge.TRUNCATE, Charge.SILENCE
 
 
-class Known(Rates):
-    """Holds the buckets, as whoever knows the clients does."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.held = {}
-
-
 def make(rate=10.0, burst=3, slip=2, ipv4=32, ipv6=56):
-    return Known(ClientLimits(rate, burst, slip), Prefixes(ipv4, ipv6))
+    return Rates(ClientLimits(rate, burst, slip), Prefixes(ipv4, ipv6))
 
 
 def charge(limits, host, now):
-    return limits.held.setdefault(host, limits.bucket(host)).pay(int(now * 1e9))
+    return limits.bucket(host).pay(int(now * 1e9))
 
 
 def test_a_burst_passes_then_every_second_query_slips():
@@ -84,15 +75,28 @@ def test_wider_prefixes():
     assert charge(limits, "192.0.3.1", 100.0) is PASS
 
 
-def test_a_client_is_known_for_as_long_as_one_of_its_addresses_is():
-    limits = make(burst=1, ipv4=24)
-    held = limits.bucket("192.0.2.1")
-    assert limits.bucket("192.0.2.2") is held
-    assert held.pay(10**11) is PASS and limits.bucket("192.0.2.3").pay(10**11) is not PASS
-    del held
-    gc.collect()
-    assert limits.bucket("192.0.2.1").pay(10**11) is PASS
-    assert len(limits._buckets) == 0
+def test_a_client_is_known_while_others_come_and_go(monkeypatch):
+    monkeypatch.setattr(rates, "KEPT", 10)
+    limits = make(burst=1)
+    charge(limits, "192.0.2.1", 100.0)
+    for number in range(1000):
+        charge(limits, f"10.0.{number >> 8}.{number & 255}", 100.0)
+        if number % 5 == 0:
+            assert charge(limits, "192.0.2.1", 100.0) is not PASS
+        assert len(limits._young) <= 10 and len(limits._old) <= 10
+
+
+def test_who_holds_a_bucket_is_told_when_to_ask_again(monkeypatch):
+    monkeypatch.setattr(rates, "KEPT", 10)
+    limits = make(burst=1)
+    held, era, passed = limits.bucket("192.0.2.1"), limits.era, 0
+    for number in range(1000):
+        charge(limits, f"10.0.{number >> 8}.{number & 255}", 100.0)
+        if limits.era != era:
+            held, era = limits.bucket("192.0.2.1"), limits.era
+        passed += held.pay(10**11) is PASS
+    assert passed == 1
+    assert limits.bucket("192.0.2.1") is held
 
 
 @given(
