@@ -156,6 +156,8 @@ def test_replies_to_what_was_missed_go_where_it_came_from(pair):
     while len(got) < 100:
         got += pair.client.recv(65535)
     assert got == b"".join(texts)
+    datagrams.send([(origin, b"")] * 3)
+    assert [pair.client.recv(65535) for _ in range(3)] == [b""] * 3
     datagrams.send([(origin, bytes(65535))] * 3)  # which is too long for anything
     assert pair.counters.send_errors == 3
 
