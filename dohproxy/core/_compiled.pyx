@@ -71,7 +71,7 @@ cdef enum:
 cdef enum:  # how replies are joined
     UDP_SEGMENT = 103  # udp(7)
     FEWEST = 3  # of two, mostly a stub's for A and AAAA, whoever watches the network shall see each
-    LONGEST = 65000  # octets of a message
+    LONGEST = 65000  # octets of a message; the kernel makes no more than BATCH of one
     BUCKETS = 64
 
 cdef enum:  # what becomes of a query

@@ -36,7 +36,7 @@ _CUT_SIZE: Final = 18
 _FEWEST: Final = 3
 """Replies that leave as one message: of two, mostly a stub's for A and AAAA, whoever watches the network shall see each."""
 _LONGEST: Final = 65000
-"""Octets of a message."""
+"""Octets of a message. The kernel cuts one into 64 at most (UDP_MAX_SEGMENTS), which are as many as a batch has."""
 
 Address = Any
 """As the socket module has it: a tuple whose first item is the IP address as text."""

@@ -135,11 +135,6 @@ def _nothing(key: bytes) -> None:
     """What is found before there is anything."""
 
 
-def _free(at: int) -> int:  # noqa: ARG001
-    """Who pays where there is no limit."""
-    return 0
-
-
 def _written(packed: bytes, count: int, wire: bytes, name_end: int, age: int) -> bytes:
     """The message with the asker's ID and case, its TTLs less so many seconds."""
     start = HEAD.size + 2 * count
@@ -174,7 +169,7 @@ class Datagrams:
         self._now, self._recall, self._counts = recall.now, recall.__call__, counts  # a bound method is called quicker
         self._limit = limit
         self._family, self._batch = sock.family, Batch(sock, wildcard)
-        self._clients: dict[bytes, tuple[str, Payer]] = {}
+        self._clients: dict[bytes, tuple[str, Payer | None]] = {}
         self._era = 0 if limit is None else limit.era
 
     def take(self) -> list[Miss]:
@@ -194,8 +189,10 @@ class Datagrams:
         misses, replies = list[Miss](), list[tuple[int, bytes]]()
         for i, (wire, client) in enumerate(zip(queries, clients, strict=True)):
             host, pay = known.get(client) or self._client(client)
-            charge = 0 if limit is None else pay(at)
-            reply = limit.refusal(wire, charge) if limit and charge else recall(wire, host, _UDP, now)
+            if limit and pay and (charge := pay(at)):
+                reply: bytes | None = limit.refusal(wire, charge)
+            else:
+                reply = recall(wire, host, _UDP, now)
             if reply is None:
                 misses.append((wire, host, batch.origin(i)))
             elif reply:
@@ -211,10 +208,10 @@ class Datagrams:
         """Send replies, each to the origin of its query. What cannot be sent is counted, and ends nothing."""
         self._counts.send_errors += self._batch.post(replies)
 
-    def _client(self, address: bytes) -> tuple[str, Payer]:
-        """The address as text and whoever pays for it, kept for the next time."""
+    def _client(self, address: bytes) -> tuple[str, Payer | None]:
+        """The address as text and, where there is a limit, who pays for it; kept for the next time."""
         if len(self._clients) >= _MAX_CLIENTS:
             self._clients.clear()
         host = socket.inet_ntop(self._family, address)
-        client = self._clients[address] = host, _free if self._limit is None else self._limit.payer(host)
+        client = self._clients[address] = host, None if self._limit is None else self._limit.payer(host)
         return client

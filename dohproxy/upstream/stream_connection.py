@@ -111,7 +111,7 @@ class StreamConnection(Connection):
                 self._blocked = bool(self._unsent)
         except BlockingIOError:
             self._blocked = True
-        except OSError:  # the reader sees it too, and what the peer said before it
+        except OSError:  # left to the reader, who first sees what the peer said before the connection broke
             return False
         return not self._unsent
 

@@ -45,7 +45,7 @@ class Pair:
     """A server, and a client that sees which datagrams left together."""
 
     def __init__(self, kind, server, client):
-        self.kind, self.server, self.client, self.counters = kind, server, client, Counters()
+        self.server, self.client, self.counters = server, client, Counters()
         self.wildcard = wants_packet_info(server)
         recall = kind.Recaller(lambda: 1.0, print)
         self.datagrams = kind.Datagrams(server, recall, self.counters, self.wildcard, Echo())
