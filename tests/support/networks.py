@@ -107,7 +107,8 @@ class Wire(threading.Thread):
     def repair(self) -> None:
         """All packets arrive, at once."""
         self.loss = 0.0
-        """The share of packets that is lost, each way."""
+        """The share of packets that is lost, each way; of a flow no more than two in a row, so that no test hangs on chance."""
+        self._lost_in_a_row: dict[tuple[int, bool], int] = {}
         self.delay = 0.0
         """Seconds, each way."""
         self.cut = False
@@ -151,12 +152,18 @@ class Wire(threading.Thread):
         self._flows.add(port)
         if self.no_udp and packet[9] == _UDP:
             return
-        if self.cut or port in self._swallowed or self._chance.random() < self.loss:
+        if self.cut or port in self._swallowed or self._is_lost(port, from_near):
             return
         if self.delay:
             heapq.heappush(self._late, (time.monotonic() + self.delay, next(_numbers), self._ends[end], translated))
         else:
             _write(self._ends[end], translated)
+
+    def _is_lost(self, port: int, from_near: bool) -> bool:
+        before = self._lost_in_a_row.get((port, from_near), 0)
+        lost = before < 2 and self._chance.random() < self.loss
+        self._lost_in_a_row[port, from_near] = before + 1 if lost else 0
+        return lost
 
     def close(self) -> None:
         self._over = True
