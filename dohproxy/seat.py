@@ -61,6 +61,11 @@ class Seat:
         return summed([self._before, self._current])
 
     @property
+    def pid(self) -> int | None:
+        """The worker's process, if there is one."""
+        return self._process.pid if self._process else None
+
+    @property
     def takes(self) -> bool:
         """Whether a worker serves here now, and gives signs of life; `changed` is called when that changes."""
         return self.serves and not self._silent
@@ -121,7 +126,7 @@ class Seat:
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Ready):
-            log.info("worker %d serves (process %d)", self.number, self._process.pid if self._process else 0)
+            log.info("worker %d serves (process %d)", self.number, self.pid or 0)
             self.serves = True
             self._changed()
             self.settled.set()

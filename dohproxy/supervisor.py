@@ -26,6 +26,7 @@ from dohproxy.listen.steering import steer
 from dohproxy.listen.systemd import Notifier, passed_sockets
 from dohproxy.master import FAILED, OK, Order, guarded, obey, signalled, tell_kept, warn
 from dohproxy.seat import PROGRAM, Seat
+from dohproxy.spread import LOOK, Spread
 from dohproxy.telemetry import logs
 from dohproxy.telemetry.tally import summed, told
 
@@ -93,6 +94,7 @@ class Supervisor:
         self._notifier = Notifier()
         self._sealed = seal(settings)
         self._seats = [Seat(number, sockets, program, self._steer) for number, sockets in enumerate(places)]
+        self._spread = Spread(self._seats)
         self._equals = [alike for alike in zip(*(place.udp for place in places), strict=True) if alike[0] is not alike[-1]]
         """The sockets of the workers, by address; not those that they share."""
         self._restarts = 0
@@ -107,6 +109,7 @@ class Supervisor:
             with signalled() as orders, self._serving:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._reassure)
+                    nursery.start_soon(self._weigh)
                     nursery.start_soon(self._obey, orders, nursery)
                     await self._serve()
                     nursery.cancel_scope.cancel()
@@ -136,9 +139,17 @@ class Supervisor:
                 log.info("ready: %d workers", len(self._seats))
 
     def _steer(self) -> None:
-        """Have each name asked of one worker, among those that can be."""
-        if takers := [seat.number for seat in self._seats if seat.takes]:
-            self._equals = [alike for alike in self._equals if steer(alike[0], takers)]
+        """Have each name asked of one worker, among those that are to be asked."""
+        if targets := self._spread.targets():
+            self._equals = [alike for alike in self._equals if steer(alike[0], targets)]
+
+    async def _weigh(self) -> None:
+        """Have more workers asked, or fewer, as the load is."""
+        while self._equals:
+            await trio.sleep(LOOK)
+            if self._spread.weigh(trio.current_time()):
+                log.info("names are asked of %s", self._spread)
+                self._steer()
 
     async def _fill(self, seat: Seat) -> None:
         """Have this seat filled until the end."""

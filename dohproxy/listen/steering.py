@@ -67,6 +67,9 @@ def steer(sock: socket.socket, targets: Sequence[int]) -> bool:
 
 def _program(targets: Sequence[int]) -> list[_Step]:
     """What answers the number of the socket: by the name up to its end, or to that of the datagram."""
+    last = _Step(_ANSWER, value=targets[-1])
+    if len(targets) == 1:
+        return [last]
     hashed: list[_Step] = []
     for at in reversed(range(_NAME, _NAME + _OCTETS)):
         rest = (*_MIX, *hashed)
@@ -75,4 +78,4 @@ def _program(targets: Sequence[int]) -> list[_Step]:
     found = [_Step(_X_TO_A), _Step(_RIGHT, value=16), _Step(_MODULO, value=len(targets))]
     for place, target in enumerate(targets[:-1]):
         found += [_Step(_EQUAL, if_false=1, value=place), _Step(_ANSWER, value=target)]
-    return [_Step(_SET, value=_SEED), _Step(_A_TO_X), *hashed, *found, _Step(_ANSWER, value=targets[-1])]
+    return [_Step(_SET, value=_SEED), _Step(_A_TO_X), *hashed, *found, last]

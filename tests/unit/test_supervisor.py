@@ -88,12 +88,15 @@ sys.exit(supervised.main())
 
 PROGRAM = """
 import os, sys
-import dohproxy.seat, dohproxy.supervisor as supervisor
+from pathlib import Path
+import dohproxy.seat, dohproxy.spread, dohproxy.supervisor as supervisor
 from dohproxy.config.settings import *
 from dohproxy.errors import ConfigError, Problem
 
 dohproxy.seat.PATIENCE = float(os.environ.get("PATIENCE", "20"))
 dohproxy.seat.SILENCE = float(os.environ.get("SILENCE", "5"))
+dohproxy.spread.PROC = Path(os.environ.get("PROC", "/nowhere"))
+dohproxy.spread.CALM_FOR = 1.0
 command = (sys.executable if os.environ["FAULT"] != "gone" else "/nowhere/python", "-c", open(sys.argv[1]).read())
 supervisor.Supervisor.__init__.__defaults__ = (command,)
 here = tuple(Endpoint(f"127.0.0.{number + 1}", 0) for number in range(int(os.environ.get("ADDRESSES", "1"))))
@@ -221,6 +224,43 @@ def test_a_killed_worker_is_back_and_what_waited_for_it_is_answered(start):
     assert "worker 1 ended (by SIGKILL); another takes its place in 0 s" in two.said()
     two.popen.send_signal(signal.SIGUSR1)
     two.wait_for("counters: .*worker_restarts=1")
+
+
+class Accounts:
+    """What the kernel tells of the processors: all idle, and workers that run so much."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.tell(0, [])
+
+    def tell(self, seconds, pids):
+        """Idle, and run by each of these, so long since the system started."""
+        for pid in ["self", *pids]:
+            (self.directory / str(pid)).mkdir(parents=True, exist_ok=True)
+            (self.directory / str(pid) / "schedstat").write_text(f"{seconds * 10**9 + 1} 0 1")
+        ticks = seconds * os.sysconf("SC_CLK_TCK")
+        (self.directory / "stat").write_text("".join(f"cpu{number} 0 0 0 {ticks} 0\n" for number in os.sched_getaffinity(0)))
+
+
+def test_as_many_are_asked_as_the_load_needs(start, tmp_path):
+    accounts = Accounts(tmp_path / "proc")
+    two = start(PROC=str(accounts.directory))
+    pids = two.pids()
+    accounts.tell(0, pids.values())
+    assert {two.ask() for _ in range(40)} == {(pids[0], "old")}
+    seconds = itertools.count(1000, 1000)  # more than can be, whenever it is looked at
+    wait_until(lambda: accounts.tell(next(seconds), pids.values()) or "names are asked of 2 of 2 workers" in two.said())
+    two.answered_by({(pid, "old") for pid in pids.values()})
+    two.wait_for("names are asked of 1 of 2 workers")
+    assert {two.ask() for _ in range(40)} == {(pids[0], "old")}
+
+
+def test_who_stands_in_for_a_worker_that_ended_goes_on_to(start, tmp_path):
+    two = start(PROC=str(Accounts(tmp_path / "proc").directory))
+    before = two.pids()
+    os.kill(before[0], signal.SIGKILL)
+    two.wait_for("worker 0 serves", 2)
+    assert {two.ask() for _ in range(40)} == {(before[1], "old")}
 
 
 def test_a_signal_without_a_name_costs_a_worker_and_no_more(start):
