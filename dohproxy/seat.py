@@ -61,9 +61,16 @@ class Seat:
         return summed([self._before, self._current])
 
     @property
-    def pid(self) -> int | None:
-        """The worker's process, if there is one."""
-        return self._process.pid if self._process else None
+    def shed(self) -> int:
+        """How many queries were shed here, of those."""
+        shed = self.counted.get("shed", 0)
+        assert isinstance(shed, int)
+        return shed
+
+    @property
+    def pid(self) -> int:
+        """The worker's process; 0 if there is none."""
+        return self._process.pid if self._process else 0
 
     @property
     def takes(self) -> bool:
@@ -126,7 +133,7 @@ class Seat:
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Ready):
-            log.info("worker %d serves (process %d)", self.number, self.pid or 0)
+            log.info("worker %d serves (process %d)", self.number, self.pid)
             self.serves = True
             self._changed()
             self.settled.set()

@@ -2,7 +2,7 @@
 
 One worker finds more in a batch, sends more replies at once, and has warm in the processor's caches what it works with: two
 that share its work take more time a query, and answer later (docs/performance.md). That one is not enough, the kernel's
-accounts tell: it is short of time, and there is some to be had.
+accounts tell, as it never has nothing to do; or it sheds queries.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 PROC = Path("/proc")
-LOOK = 0.5
+LOOK = 1.0
 """Seconds from one look at the load to the next."""
-SHORT = 0.9
-"""Share of the time that a worker runs, or waits to run, from which on it is short of it."""
-IDLE, WAITS = 0.5, 0.3
-"""What more can have: so much of a processor is idle, or others are served for so much of the time that the worker waits."""
-CALM, CALM_FOR = 0.4, 60.0
-"""Share of the time that every worker stays below, and for how many seconds, before fewer are asked; they will not be short."""
+SHORT = 0.98
+"""Share of the time that a worker runs from which on it is short of it: below, it does more by larger batches."""
+IDLE = 0.5
+"""How much of a processor has to be idle, for another worker to have."""
+CALM, USUALLY = 0.4, 60.0
+"""Share of the time below which the busiest usually has to be, and in how many seconds that shows, before fewer are asked."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -31,13 +31,18 @@ class Place(Protocol):
     number: int
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> int:
         """The process that serves there."""
         ...
 
     @property
     def takes(self) -> bool:
         """Whether there is one that can be asked."""
+        ...
+
+    @property
+    def shed(self) -> int:
+        """How many queries were shed there, as far as is known."""
         ...
 
 
@@ -52,8 +57,7 @@ class Spread:
         self._places = places
         self._load = Load()
         self._asked = list(places[:1] if self._load.known else places)
-        self._busy = -math.inf
-        """When not all of them were known to be calm."""
+        self._weighed, self._usual, self._shed = -math.inf, 1.0, 0
 
     def targets(self) -> list[int]:
         """The numbers of those to ask, of those that can be."""
@@ -63,39 +67,30 @@ class Spread:
 
     def weigh(self, now: float) -> bool:
         """Ask more of them, or fewer, as the load was since this was called before, at `now`; whether that changes anything."""
-        shares, idle = self._load.look([place.pid for place in self._asked if place.pid and place.takes], now)
-        needed = [share.runs + share.waits for share in shares]
-        if not needed or max(needed) > CALM:
-            self._busy = now
-        if needed and max(needed) >= SHORT and (idle >= IDLE or max(share.waits for share in shares) >= WAITS):
-            return self._ask(2 * len(self._asked))
-        if now - self._busy >= CALM_FOR:
-            self._busy = now
-            return self._ask((len(self._asked) + 1) // 2)
+        shares, idle = self._load.look([place.pid for place in self._asked if place.takes], now)
+        passed, self._weighed = now - self._weighed, now
+        before, self._shed = self._shed, sum(place.shed for place in self._places)
+        if not shares:
+            return False
+        count, busiest = len(self._asked), max(shares)
+        self._usual += (busiest - self._usual) * min(1.0, passed / USUALLY)
+        if self._shed > before or (busiest >= SHORT and idle >= IDLE):
+            return self._ask(2 * count)
+        if self._usual < CALM and count > 1:
+            return self._ask(1 << (count - 1).bit_length() - 1)  # the power of two below: it grew by those
         return False
 
     def _ask(self, count: int) -> bool:
         before = len(self._asked)
-        others = [place for place in self._places if place not in self._asked]
-        others.sort(key=lambda place: not place.takes)
-        self._asked = [*self._asked, *others][:count]
+        self._asked = [*self._asked, *(place for place in self._places if place not in self._asked)][:count]
+        self._usual = 1.0
         return len(self._asked) != before
-
-    def __str__(self) -> str:
-        return f"{len(self._asked)} of {len(self._places)} workers"
-
-
-class Share(NamedTuple):
-    """The parts of the time that a process has run, and waited to run."""
-
-    runs: float
-    waits: float
 
 
 class _Seen(NamedTuple):
     at: float
-    idle: float
-    times: Mapping[int, tuple[int, int]]
+    idle: float | None
+    ran: Mapping[int, int]
 
 
 class Load:
@@ -103,33 +98,32 @@ class Load:
 
     def __init__(self) -> None:
         self._processors = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-        self._seen = _Seen(-math.inf, 0.0, {})
-        self.known = _times("self") is not None
+        self._seen = _Seen(-math.inf, None, {})
+        self.known = _ran("self") > 0
         """Whether the kernel tells."""
 
-    def look(self, pids: Sequence[int], now: float) -> tuple[list[Share], float]:
-        """The shares of those that were there at the look before, and how many processors were idle meanwhile."""
-        before, self._seen = self._seen, _Seen(now, self._idle(), {pid: times for pid in pids if (times := _times(pid))})
+    def look(self, pids: Sequence[int], now: float) -> tuple[list[float], float]:
+        """Which part of the time since the look before each has run that was there then; how many processors were idle.
+
+        Where the kernel does not tell whether any was (procfs with subset=pid), math.inf were.
+        """
+        before, self._seen = self._seen, _Seen(now, self._idle(), {pid: ran for pid in pids if (ran := _ran(pid))})
         passed = now - before.at
-        shares = [
-            Share(*((new - old) / 1e9 / passed for new, old in zip(times, before.times[pid], strict=True)))
-            for pid, times in self._seen.times.items()
-            if pid in before.times
-        ]
+        shares = [(ran - before.ran[pid]) / 1e9 / passed for pid, ran in self._seen.ran.items() if pid in before.ran]
+        if self._seen.idle is None or before.idle is None:
+            return shares, math.inf
         return shares, (self._seen.idle - before.idle) / passed
 
-    def _idle(self) -> float:
-        """Seconds that our processors were idle, each by itself, since the system started."""
+    def _idle(self) -> float | None:
+        """Seconds that our processors were idle, each by itself, since the system started; None if that is not told."""
         lines = [line.split() for line in _told("stat").splitlines()]
-        return sum(int(ticks) for line in lines if line[0] in self._processors for ticks in line[4:6]) / _TICKS
+        ours = [int(line[4]) + int(line[5]) for line in lines if line and line[0] in self._processors]
+        return sum(ours) / _TICKS if ours else None
 
 
-def _times(pid: int | str) -> tuple[int, int] | None:
-    """Nanoseconds that the process' first thread has run, and waited to run; None if that is not told."""
-    match _told(f"{pid}/schedstat").split():
-        case ran, waited, _ if int(ran):
-            return int(ran), int(waited)
-    return None
+def _ran(pid: int | str) -> int:
+    """Nanoseconds that the process' first thread has run; 0 if that is not told."""
+    return int(next(iter(_told(f"{pid}/schedstat").split()), 0))
 
 
 def _told(name: str) -> str:

@@ -19,6 +19,7 @@ import trio
 
 from dohproxy.channel import seal
 from dohproxy.config.settings import Settings
+from dohproxy.contained import kept
 from dohproxy.errors import DohproxyError
 from dohproxy.listen.privileges import become
 from dohproxy.listen.sockets import Sockets, open_for_workers
@@ -109,7 +110,7 @@ class Supervisor:
             with signalled() as orders, self._serving:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._reassure)
-                    nursery.start_soon(self._weigh)
+                    nursery.start_soon(kept, "weighing the load", self._weigh)
                     nursery.start_soon(self._obey, orders, nursery)
                     await self._serve()
                     nursery.cancel_scope.cancel()
@@ -148,8 +149,8 @@ class Supervisor:
         while self._equals:
             await trio.sleep(LOOK)
             if self._spread.weigh(trio.current_time()):
-                log.info("names are asked of %s", self._spread)
                 self._steer()
+                log.info("names are asked of %d of %d workers", len(self._spread.targets()), len(self._seats))
 
     async def _fill(self, seat: Seat) -> None:
         """Have this seat filled until the end."""

@@ -96,7 +96,7 @@ from dohproxy.errors import ConfigError, Problem
 dohproxy.seat.PATIENCE = float(os.environ.get("PATIENCE", "20"))
 dohproxy.seat.SILENCE = float(os.environ.get("SILENCE", "5"))
 dohproxy.spread.PROC = Path(os.environ.get("PROC", "/nowhere"))
-dohproxy.spread.CALM_FOR = 1.0
+dohproxy.spread.USUALLY = 1.0
 command = (sys.executable if os.environ["FAULT"] != "gone" else "/nowhere/python", "-c", open(sys.argv[1]).read())
 supervisor.Supervisor.__init__.__defaults__ = (command,)
 here = tuple(Endpoint(f"127.0.0.{number + 1}", 0) for number in range(int(os.environ.get("ADDRESSES", "1"))))
