@@ -1,16 +1,18 @@
 """How both cores send: what leaves as one message, and what becomes of it where it may not."""
 
-import ctypes
-import errno
 import importlib.util
+import os
+import shutil
 import socket
 import struct
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from dohproxy.config.settings import ClientLimits
-from dohproxy.core import mmsg, pure
+from dohproxy.core import pure
 from dohproxy.core.pktinfo import IP_PKTINFO, ask_for_packet_info, wants_packet_info
 from dohproxy.listen.limited import Limited
 from dohproxy.policy import rates
@@ -104,33 +106,51 @@ def test_what_the_kernel_does_not_cut_leaves_one_by_one(pair):
     assert pair.counters.send_errors == 0
 
 
-def test_a_device_that_cannot_have_messages_cut_is_not_asked_again(monkeypatch):
-    """With a C library as on a machine where UDP_SEGMENT is told EIO, and of other lengths something else."""
+INCAPABLE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
 
-    class Incapable:
-        def __getattr__(self, name):
-            return getattr(really, name)
-
-        def sendmmsg(self, fd, messages, count, flags):
-            header = mmsg._Header.from_address(messages)
-            if header.count > 1:
-                refused.append(mmsg._Vector.from_address(header.vectors).size)
-                ctypes.set_errno(errno.EIO if refused[-1] == 4 else errno.EINVAL)
-                return -1
-            return really.sendmmsg(fd, messages, count, flags)
-
-    really, refused = mmsg._libc, []
-    monkeypatch.setattr(mmsg, "_libc", Incapable())
-    with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
-        server.bind(("127.0.0.1", 0))
-        client.settimeout(5)
-        client.connect(server.getsockname())
-        pair = Pair(pure, server, client)
-        for _ in range(3):
-            pair.echoed([b"four"] * 3 + [b"fives"] * 3)
-            assert sorted(client.recv(65535) for _ in range(6)) == [b"fives"] * 3 + [b"four"] * 3
-    assert refused == [4, 5]
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    int (*really)(int, struct mmsghdr *, unsigned, int) = dlsym(RTLD_NEXT, "sendmmsg");
+    size_t size = messages->msg_hdr.msg_iov->iov_len;
+    if (messages->msg_hdr.msg_iovlen == 1)
+        return really(fd, messages, count, flags);
+    fprintf(stderr, "refused %zu\n", size);
+    errno = size == 4 ? EIO : EINVAL;
+    return -1;
+}
+"""
+"""A C library as on a machine where UDP_SEGMENT is told EIO, and of other lengths something else."""
+ECHOES = """
+import importlib, socket, sys
+from test_datagrams import Pair
+kind = importlib.import_module(sys.argv[1])
+with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
+    server.bind(("127.0.0.1", 0))
+    client.settimeout(5)
+    client.connect(server.getsockname())
+    pair = Pair(kind, server, client)
+    for _ in range(3):
+        pair.echoed([b"four"] * 3 + [b"fives"] * 3)
+        assert sorted(client.recv(65535) for _ in range(6)) == [b"fives"] * 3 + [b"four"] * 3
     assert pair.counters.send_errors == 0
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_device_that_cannot_have_messages_cut_is_not_asked_again(kind, tmp_path):
+    library = tmp_path / "incapable.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-", "-ldl"], input=INCAPABLE, text=True, check=True)
+    environ = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", ECHOES, kind.__name__], env=environ, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "refused 4\nrefused 5\n")
 
 
 def test_clients_get_what_is_theirs(pair):
