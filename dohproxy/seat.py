@@ -61,13 +61,6 @@ class Seat:
         return summed([self._before, self._current])
 
     @property
-    def shed(self) -> int:
-        """How many queries were shed here, of those."""
-        shed = self.counted.get("shed", 0)
-        assert isinstance(shed, int)
-        return shed
-
-    @property
     def pid(self) -> int:
         """The worker's process; 0 if there is none."""
         return self._process.pid if self._process else 0

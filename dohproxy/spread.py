@@ -2,7 +2,7 @@
 
 One worker finds more in a batch, sends more replies at once, and has warm in the processor's caches what it works with: two
 that share its work take more time a query, and answer later (docs/performance.md). That one is not enough, the kernel's
-accounts tell, as it never has nothing to do; or it sheds queries.
+accounts tell: it never has nothing to do.
 """
 
 from __future__ import annotations
@@ -40,14 +40,9 @@ class Place(Protocol):
         """Whether there is one that can be asked."""
         ...
 
-    @property
-    def shed(self) -> int:
-        """How many queries were shed there, as far as is known."""
-        ...
-
 
 class Spread:
-    """The workers that are asked: one at first, twice as many when one of them is short, half as many when all are calm.
+    """The workers that are asked: one at first, twice as many when one of them is short, and back when all are calm.
 
     Where there are twice as many, half of the names stay where they were. Who cannot be asked is stood in for, for good, by one
     who was not asked before: it knows those names by then.
@@ -57,7 +52,7 @@ class Spread:
         self._places = places
         self._load = Load()
         self._asked = list(places[:1] if self._load.known else places)
-        self._weighed, self._usual, self._shed = -math.inf, 1.0, 0
+        self._weighed, self._usual = -math.inf, 1.0
 
     def targets(self) -> list[int]:
         """The numbers of those to ask, of those that can be."""
@@ -69,12 +64,11 @@ class Spread:
         """Ask more of them, or fewer, as the load was since this was called before, at `now`; whether that changes anything."""
         shares, idle = self._load.look([place.pid for place in self._asked if place.takes], now)
         passed, self._weighed = now - self._weighed, now
-        before, self._shed = self._shed, sum(place.shed for place in self._places)
         if not shares:
             return False
         count, busiest = len(self._asked), max(shares)
         self._usual += (busiest - self._usual) * min(1.0, passed / USUALLY)
-        if self._shed > before or (busiest >= SHORT and idle >= IDLE):
+        if busiest >= SHORT and idle >= IDLE and all(place.takes for place in self._asked):
             return self._ask(2 * count)
         if self._usual < CALM and count > 1:
             return self._ask(1 << (count - 1).bit_length() - 1)  # the power of two below: it grew by those

@@ -249,8 +249,15 @@ def test_as_many_are_asked_as_the_load_needs(start, tmp_path):
     accounts.tell(0, pids.values())
     assert {two.ask() for _ in range(40)} == {(pids[0], "old")}
     seconds = itertools.count(1000, 1000)  # more than can be, whenever it is looked at
-    wait_until(lambda: accounts.tell(next(seconds), pids.values()) or "names are asked of 2 of 2 workers" in two.said())
-    two.answered_by({(pid, "old") for pid in pids.values()})
+    seen = set()
+
+    def short():
+        accounts.tell(next(seconds), pids.values())
+        seen.add(two.ask())
+        return seen == {(pid, "old") for pid in pids.values()}
+
+    wait_until(short, what="that both are asked")
+    assert "names are asked of 2 of 2 workers" in two.said()
     two.wait_for("names are asked of 1 of 2 workers")
     assert {two.ask() for _ in range(40)} == {(pids[0], "old")}
 

@@ -134,9 +134,9 @@ with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.
     client.settimeout(5)
     client.connect(server.getsockname())
     pair = Pair(kind, server, client)
-    for _ in range(3):
-        pair.echoed([b"four"] * 3 + [b"fives"] * 3)
-        assert sorted(client.recv(65535) for _ in range(6)) == [b"fives"] * 3 + [b"four"] * 3
+    for texts in ([b"fives"] * 3, [b"four"] * 3 + [b"fives"] * 3, [b"fives"] * 3 + [b"four"] * 3):
+        pair.echoed(texts)
+        assert sorted(client.recv(65535) for _ in texts) == sorted(texts)
     assert pair.counters.send_errors == 0
 """
 
@@ -150,7 +150,7 @@ def test_a_device_that_cannot_have_messages_cut_is_not_asked_again(kind, tmp_pat
     done = subprocess.run(
         [sys.executable, "-c", ECHOES, kind.__name__], env=environ, stderr=subprocess.PIPE, text=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "refused 4\nrefused 5\n")
+    assert (done.returncode, done.stderr) == (0, "refused 5\nrefused 4\nrefused 5\n")
 
 
 def test_clients_get_what_is_theirs(pair):
